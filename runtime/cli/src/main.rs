@@ -1,0 +1,3 @@
+//! The `coldframe` binary: parse, resolve, run, print.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Decisions of a serverless LoRA host, without I/O: events in, actions out.

@@ -1,0 +1,6 @@
+//! The trace-driven simulator: a kernel, a fleet, a cost model, and the reports it writes.
+//!
+//! It carries out the actions of `coldframe-policy` with durations from hardware profiles, in virtual time. It holds no
+//! rule about what to load, evict or batch: those are decisions and live in the policy crate.
+
+pub mod report;
