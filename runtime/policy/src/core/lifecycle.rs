@@ -1,0 +1,472 @@
+//! Instances from nothing to ready and back: stages in load order, keep-alive, stop.
+//!
+//! A request and the pre-loading plan walk the same chain; they differ in how far and in what they may evict.
+
+use super::Core;
+use super::book::{Instance, Place, Shared, Span, Staged, uses};
+use super::memory::Room;
+use crate::artifact::{Class, Tier};
+use crate::event::{Action, Refused, Timer};
+use crate::parts::eviction::EvictionPart;
+use crate::parts::keep_alive::KeepAlive;
+use crate::parts::preload::Preload;
+use crate::parts::sharing::SharingDecision;
+use crate::rate::Arrivals;
+use crate::units::{BackboneId, Bytes, DeviceId, FunctionId, InstanceId, Nanos, WorkerId};
+
+/// Marks a copy that belongs to the device, not to one instance.
+pub(super) const SHARED: InstanceId = InstanceId(u32::MAX);
+
+impl Core {
+    pub(super) fn new_instance(&mut self, d: DeviceId, b: BackboneId, f: Option<FunctionId>) -> InstanceId {
+        let fresh = Instance::new(d, b, f, self.now);
+        let i = match self.free_instances.pop() {
+            Some(i) => {
+                self.instances[i.index()] = fresh;
+                i
+            }
+            None => {
+                self.instances.push(fresh);
+                InstanceId(self.instances.len() as u32 - 1)
+            }
+        };
+        if let Some(f) = f {
+            self.bind(i, f, d);
+        }
+        i
+    }
+
+    fn bind(&mut self, i: InstanceId, f: FunctionId, d: DeviceId) {
+        self.functions[f.index()].instances.push(i);
+        let device = &mut self.devices[d.index()];
+        device.instances.push(i);
+        if self.exclusive {
+            device.exclusive = Some(i);
+            self.mark(d);
+        }
+    }
+
+    /// An instance for a function on a device: a pooled container if one is warm, else from nothing.
+    pub(super) fn start(&mut self, f: FunctionId, d: DeviceId) -> InstanceId {
+        let w = self.devices[d.index()].worker;
+        let b = self.functions[f.index()].spec.backbone;
+        let warm = |i: &&InstanceId| self.instances[i.index()].have[Class::Container as usize] == Place::Here;
+        let pooled = self.workers[w.index()].pool.iter().find(warm).copied();
+        let i = match pooled {
+            Some(i) => {
+                self.workers[w.index()].pool.retain(|&p| p != i);
+                let instance = &mut self.instances[i.index()];
+                (instance.function, instance.backbone, instance.device) = (Some(f), b, d);
+                self.bind(i, f, d);
+                i
+            }
+            None => self.new_instance(d, b, Some(f)),
+        };
+        self.out.push(Action::StartInstance { instance: i, device: d, function: Some(f), ready: false });
+        if pooled.is_some() {
+            self.fill_pool(w);
+        }
+        i
+    }
+
+    /// Starts generic containers until the pool is full.
+    pub(super) fn fill_pool(&mut self, w: WorkerId) {
+        let want = self.config.preload.container_pool() as usize;
+        while self.workers[w.index()].alive && self.workers[w.index()].pool.len() < want {
+            let Some(&d) = self.workers[w.index()].devices.first() else { return };
+            let i = self.new_instance(d, BackboneId(0), None);
+            self.instances[i.index()].goal = Some(Class::Container);
+            self.workers[w.index()].pool.push(i);
+            self.out.push(Action::StartInstance { instance: i, device: d, function: None, ready: false });
+            self.load(i, Class::Container, Tier::Disk, Tier::Host, Bytes::ZERO);
+        }
+    }
+
+    /// Brings in what is missing, as far as a waiting request or the goal asks; dispatches when all is there.
+    pub(super) fn advance(&mut self, i: InstanceId) {
+        if !self.instances[i.index()].alive || self.instances[i.index()].waiting_memory {
+            return;
+        }
+        for class in Class::ALL {
+            let instance = &self.instances[i.index()];
+            match instance.have[class as usize] {
+                Place::Here => continue,
+                Place::Loading if class == Class::Runtime && self.config.loader.overlap => continue,
+                Place::Loading => return,
+                Place::Absent | Place::Parked => {}
+            }
+            let asked = !instance.queue.is_empty();
+            if !asked && instance.goal.is_none_or(|goal| class > goal) {
+                self.rest(i);
+                return;
+            }
+            if !self.begin(i, class, asked) {
+                return;
+            }
+            if !(class == Class::Runtime && self.config.loader.overlap) && !self.here(i, class) {
+                return;
+            }
+        }
+        self.dispatch(i);
+    }
+
+    /// Begins one stage; false when it has to wait for memory.
+    fn begin(&mut self, i: InstanceId, class: Class, asked: bool) -> bool {
+        let room = match (asked, self.config.preload.displaces()) {
+            (true, _) => Room::Evict,
+            (false, true) => Room::Displace(self.wish_value(i, class).unwrap_or(0)),
+            (false, false) => Room::Free,
+        };
+        let instance = &self.instances[i.index()];
+        let (d, b) = (instance.device, instance.backbone);
+        let w = self.devices[d.index()].worker;
+        let f = instance.function;
+        let bytes = self.device_bytes(i, class);
+        let ok = match class {
+            Class::Container => true,
+            Class::Runtime => {
+                let bytes = f.map_or(Bytes::ZERO, |f| self.functions[f.index()].spec.runtime);
+                self.reserve_host(w, bytes)
+            }
+            Class::Backbone if self.sharing == SharingDecision::SharedWeights => {
+                return self.map_backbone(i, room, asked);
+            }
+            Class::Backbone => self.reserve(d, bytes, uses::DUPLICATES, room),
+            Class::Adapter => self.reserve(d, bytes, uses::ADAPTERS, room),
+            Class::Kernel => self.reserve(d, bytes, uses::KERNELS, room),
+        };
+        if !ok {
+            return self.blocked(i, asked);
+        }
+        let (from, to, bytes) = match (class, f) {
+            (Class::Container | Class::Runtime, _) => (Tier::Disk, Tier::Host, Bytes::ZERO),
+            (Class::Backbone, _) => {
+                self.add_copy(d, i);
+                (self.stage(w, Staged::Backbone(b), bytes), Tier::Device, bytes)
+            }
+            (Class::Adapter, Some(f)) => (self.stage(w, Staged::Adapter(f), bytes), Tier::Device, bytes),
+            (Class::Adapter, None) => (Tier::Disk, Tier::Device, bytes),
+            (Class::Kernel, _) if self.instances[i.index()].have[class as usize] == Place::Parked => {
+                (Tier::Host, Tier::Device, bytes)
+            }
+            (Class::Kernel, _) => (Tier::Disk, Tier::Device, bytes),
+        };
+        self.load(i, class, from, to, bytes);
+        true
+    }
+
+    fn blocked(&mut self, i: InstanceId, asked: bool) -> bool {
+        if asked {
+            self.wait_for_memory(i);
+        } else {
+            self.instances[i.index()].goal = None;
+            self.rest(i);
+        }
+        false
+    }
+
+    /// Asks the executor for a load and notes when the stage began.
+    fn load(&mut self, i: InstanceId, class: Class, from: Tier, to: Tier, bytes: Bytes) {
+        self.loading(i, class);
+        let function = self.instances[i.index()].function.filter(|_| class == Class::Adapter);
+        self.out.push(Action::Load { instance: i, class, function, from, to, bytes });
+    }
+
+    fn loading(&mut self, i: InstanceId, class: Class) {
+        let now = self.now;
+        let instance = &mut self.instances[i.index()];
+        if !instance.loading() {
+            if instance.queue.is_empty() {
+                instance.spans.clear();
+            }
+            if instance.function.is_some() {
+                self.devices[instance.device.index()].starting += 1;
+            }
+        }
+        instance.have[class as usize] = Place::Loading;
+        instance.stage_started[class as usize] = now;
+        let d = instance.device;
+        self.mark(d);
+    }
+
+    fn loaded(&mut self, i: InstanceId, class: Class) {
+        let now = self.now;
+        let instance = &mut self.instances[i.index()];
+        instance.have[class as usize] = Place::Here;
+        let start = instance.stage_started[class as usize];
+        instance.spans.push(Span { class, start, end: now });
+        let (d, done, pooled) = (instance.device, !instance.loading(), instance.function.is_none());
+        if done && !pooled {
+            self.devices[d.index()].starting -= 1;
+        }
+        self.mark(d);
+    }
+
+    /// Maps the device's copy of the backbone, loading it first if need be; false when it has to wait for memory.
+    fn map_backbone(&mut self, i: InstanceId, room: Room, asked: bool) -> bool {
+        let instance = &self.instances[i.index()];
+        let (d, b) = (instance.device, instance.backbone);
+        if let Some(shared) = self.devices[d.index()].shared.get_mut(&b) {
+            shared.users += 1;
+            if shared.here {
+                self.instances[i.index()].have[Class::Backbone as usize] = Place::Here;
+            } else {
+                shared.waiting.push(i);
+                self.loading(i, Class::Backbone);
+            }
+            return true;
+        }
+        let weights = self.backbones[b.index()].spec.weights;
+        if !self.reserve(d, weights, uses::DUPLICATES, room) {
+            return self.blocked(i, asked);
+        }
+        self.add_copy_of(b, weights, d, SHARED);
+        let shared = Shared { here: false, users: 1, idle_since: self.now, waiting: Vec::new() };
+        self.devices[d.index()].shared.insert(b, shared);
+        let w = self.devices[d.index()].worker;
+        let from = self.stage(w, Staged::Backbone(b), weights);
+        self.load(i, Class::Backbone, from, Tier::Device, weights);
+        true
+    }
+
+    pub(super) fn unmap_backbone(&mut self, i: InstanceId) {
+        let (d, b) = (self.instances[i.index()].device, self.instances[i.index()].backbone);
+        let now = self.now;
+        let Some(shared) = self.devices[d.index()].shared.get_mut(&b) else { return };
+        shared.users -= 1;
+        if shared.users == 0 {
+            shared.idle_since = now;
+            let keep = self.backbone_keep(b);
+            self.set_timer(Timer::BackboneKeepAlive(d), Nanos(now.0.saturating_add(keep.0)));
+        }
+    }
+
+    fn backbone_keep(&self, b: BackboneId) -> Nanos {
+        let arrivals: &Arrivals = &self.backbones[b.index()].arrivals;
+        self.config.keep_alive.keep(Class::Backbone, arrivals, self.now)
+    }
+
+    /// Drops shared backbones that nobody has mapped for their keep-alive.
+    pub(super) fn backbone_due(&mut self, d: DeviceId) {
+        let now = self.now;
+        let idle: Vec<_> = self.devices[d.index()]
+            .shared
+            .iter()
+            .filter(|(_, s)| s.users == 0 && s.here)
+            .map(|(&b, s)| (b, s.idle_since))
+            .collect();
+        for (b, since) in idle {
+            let due = Nanos(since.0.saturating_add(self.backbone_keep(b).0));
+            if due <= now {
+                self.drop_shared(d, b);
+            }
+        }
+        self.wake(d);
+    }
+
+    fn drop_shared(&mut self, d: DeviceId, b: BackboneId) {
+        self.devices[d.index()].shared.remove(&b);
+        let bytes = self.backbones[b.index()].spec.weights;
+        self.remove_copy_of(b, bytes, d, SHARED);
+        self.out.push(Action::Evict {
+            instance: None,
+            device: d,
+            class: Class::Backbone,
+            to: Tier::Disk,
+            bytes,
+        });
+    }
+
+    pub(super) fn drop_unused_backbones(&mut self, d: DeviceId) {
+        let unused: Vec<_> = self.devices[d.index()]
+            .shared
+            .iter()
+            .filter(|(_, s)| s.here && s.users == 0)
+            .map(|(&b, _)| b)
+            .collect();
+        unused.into_iter().for_each(|b| self.drop_shared(d, b));
+    }
+
+    pub(super) fn load_done(&mut self, i: InstanceId, class: Class, function: Option<FunctionId>) {
+        if !self.instances[i.index()].alive {
+            return;
+        }
+        if self.sharing == SharingDecision::OneProcess {
+            return self.adapter_loaded(i, function);
+        }
+        if self.instances[i.index()].have[class as usize] != Place::Loading {
+            return;
+        }
+        self.loaded(i, class);
+        let (d, b) = (self.instances[i.index()].device, self.instances[i.index()].backbone);
+        if class == Class::Backbone && self.sharing == SharingDecision::SharedWeights {
+            let shared =
+                self.devices[d.index()].shared.get_mut(&b).expect("a mapped backbone is on the device");
+            shared.here = true;
+            for waiting in std::mem::take(&mut shared.waiting) {
+                self.loaded(waiting, Class::Backbone);
+                self.advance(waiting);
+            }
+        }
+        self.advance(i);
+    }
+
+    pub(super) fn load_failed(&mut self, i: InstanceId, class: Class, function: Option<FunctionId>) {
+        if !self.instances[i.index()].alive {
+            return;
+        }
+        if self.sharing == SharingDecision::OneProcess {
+            return self.adapter_failed(i, function);
+        }
+        let (d, b) = (self.instances[i.index()].device, self.instances[i.index()].backbone);
+        let mut hit = vec![i];
+        if class == Class::Backbone && self.sharing == SharingDecision::SharedWeights {
+            let failed = self.devices[d.index()].shared.get_mut(&b);
+            hit.extend(failed.map(|s| std::mem::take(&mut s.waiting)).unwrap_or_default());
+        }
+        for i in hit {
+            self.refuse_queue(i, Refused::Failed);
+            self.loaded(i, class); // it takes the place of what was reserved, so that stopping frees it
+            self.stop(i);
+        }
+        self.drop_unused_backbones(d);
+        self.wake(d);
+    }
+
+    /// Nothing to do: from now on keep-alive counts.
+    pub(super) fn rest(&mut self, i: InstanceId) {
+        let now = self.now;
+        let instance = &mut self.instances[i.index()];
+        if instance.function.is_none() || !instance.idle() {
+            return;
+        }
+        instance.idle_since = now;
+        self.watch_keep_alive(i);
+        self.wish(i);
+        let d = self.instances[i.index()].device;
+        if !self.devices[d.index()].waiters.is_empty() {
+            self.wake(d);
+        }
+        if !self.parked.is_empty() {
+            self.unpark();
+        }
+    }
+
+    fn watch_keep_alive(&mut self, i: InstanceId) {
+        let instance = &self.instances[i.index()];
+        if instance.keep_alive_set {
+            return;
+        }
+        if let Some(due) = self.next_drop(i) {
+            if due < Nanos::NEVER {
+                self.instances[i.index()].keep_alive_set = true;
+                self.set_timer(Timer::KeepAlive(i), due);
+            }
+        }
+    }
+
+    /// When the instance's next artifact is due to go.
+    fn next_drop(&self, i: InstanceId) -> Option<Nanos> {
+        let instance = &self.instances[i.index()];
+        let f = instance.function?;
+        let arrivals = &self.functions[f.index()].arrivals;
+        let held = Class::ALL.into_iter().filter(|&c| instance.have[c as usize] == Place::Here);
+        held.map(|c| {
+            Nanos(instance.idle_since.0.saturating_add(self.config.keep_alive.keep(c, arrivals, self.now).0))
+        })
+        .min()
+    }
+
+    pub(super) fn keep_alive_due(&mut self, i: InstanceId) {
+        if !self.instances[i.index()].alive {
+            return;
+        }
+        self.instances[i.index()].keep_alive_set = false;
+        if !self.instances[i.index()].idle() {
+            return; // counts anew when it rests
+        }
+        let Some(f) = self.instances[i.index()].function else { return };
+        let mut dropped = false;
+        for class in Class::ALL.into_iter().rev() {
+            if !self.here(i, class) {
+                continue;
+            }
+            let keep = self.config.keep_alive.keep(class, &self.functions[f.index()].arrivals, self.now);
+            let due = Nanos(self.instances[i.index()].idle_since.0.saturating_add(keep.0));
+            if due > self.now || self.planned(i, class) {
+                break;
+            }
+            let park = class == Class::Kernel
+                && matches!(self.config.eviction, EvictionPart::LowestDensity { offload_kernels: true });
+            self.drop_class(i, class, park);
+            if class == Class::Adapter {
+                self.instances[i.index()].have[Class::Kernel as usize] = Place::Absent;
+            }
+            dropped = true;
+        }
+        let d = self.instances[i.index()].device;
+        if !self.here(i, Class::Container) {
+            self.stop(i);
+            self.unpark();
+        } else {
+            self.rearm(i);
+            if dropped {
+                self.wish(i);
+            }
+        }
+        if dropped {
+            self.wake(d);
+        }
+    }
+
+    /// Looks again when the next artifact is due, or shortly when the plan holds one past its time.
+    fn rearm(&mut self, i: InstanceId) {
+        let Some(due) = self.next_drop(i) else { return };
+        if due == Nanos::NEVER {
+            return;
+        }
+        let soon = self.now.0.saturating_add(self.config.preload.replan_every().0.clamp(1, 10_000_000_000));
+        self.instances[i.index()].keep_alive_set = true;
+        self.set_timer(Timer::KeepAlive(i), Nanos(due.0.max(soon)));
+    }
+
+    /// Whether the pre-loading plan would bring the class back at once.
+    fn planned(&self, i: InstanceId, class: Class) -> bool {
+        self.wish_value(i, class).is_some()
+    }
+
+    /// Ends the process and frees all it held.
+    pub(super) fn stop(&mut self, i: InstanceId) {
+        if !self.instances[i.index()].alive {
+            return;
+        }
+        let pooled = self.instances[i.index()].function.is_none();
+        if self.instances[i.index()].loading() && !pooled {
+            let d = self.instances[i.index()].device;
+            self.devices[d.index()].starting -= 1;
+        }
+        for class in Class::ALL.into_iter().rev() {
+            if self.here(i, class) {
+                self.drop_class(i, class, false);
+            }
+        }
+        let instance = &mut self.instances[i.index()];
+        instance.alive = false;
+        instance.waiting_memory = false;
+        let d = instance.device;
+        if let Some(f) = instance.function {
+            self.functions[f.index()].instances.retain(|&x| x != i);
+            self.wish_for(f);
+        }
+        let device = &mut self.devices[d.index()];
+        device.instances.retain(|&x| x != i);
+        device.ripe.retain(|&x| x != i);
+        device.waiters.retain(|&x| x != i);
+        if device.exclusive == Some(i) {
+            device.exclusive = None;
+        }
+        self.mark(d);
+        self.free_instances.push(i);
+        self.out.push(Action::StopInstance { instance: i });
+    }
+}

@@ -1,0 +1,222 @@
+//! One-process engines: replicas started before the run, adapters in least-recently-used slots, requests to the replica
+//! with least to do.
+//!
+//! Nothing here starts or stops with the load: that is what serverful means.
+
+use super::Core;
+use super::book::{Place, Queued, Slot, Span, Staged, uses};
+use super::memory::Room;
+use crate::artifact::{Class, Tier};
+use crate::event::{Action, Refused};
+use crate::parts::scaling::ScalingPart;
+use crate::parts::sharing::SharingDecision;
+use crate::units::{BackboneId, Bytes, DeviceId, FunctionId, InstanceId, Nanos};
+
+impl Core {
+    /// Starts the replicas a serverful policy wants, in order of backbones, on free devices.
+    pub(super) fn ensure_replicas(&mut self) {
+        if !self.replicas_due || self.sharing != SharingDecision::OneProcess {
+            return;
+        }
+        self.replicas_due = false;
+        let ScalingPart::Fixed { replicas } = self.config.scaling else { return };
+        let (devices, backbones) = (self.devices.len(), self.backbones.len().max(1));
+        let want = if replicas == 0 { devices.div_ceil(backbones) } else { replicas as usize };
+        for round in 0..want {
+            for b in 0..self.backbones.len() {
+                if self.backbones[b].replicas.len() <= round {
+                    self.start_replica(BackboneId(b as u32));
+                }
+            }
+        }
+    }
+
+    fn start_replica(&mut self, b: BackboneId) {
+        let spec = self.backbones[b.index()].spec.clone();
+        let engine = &self.config.engine;
+        let slots = Bytes(spec.slot.0.saturating_mul(u64::from(engine.adapter_slots)));
+        let fixed = spec.weights + spec.context + slots;
+        let permille = u128::from(engine.memory_permille);
+        let usable = |capacity: Bytes| Bytes((u128::from(capacity.0) * permille / 1000) as u64);
+        let free = self
+            .devices
+            .iter()
+            .position(|d| d.exclusive.is_none() && d.used.0 == 0 && usable(d.capacity) > fixed);
+        let Some(n) = free else { return };
+        let d = DeviceId(n as u32);
+        let pool = usable(self.devices[n].capacity) - fixed;
+        let i = self.new_instance(d, b, None);
+        self.devices[n].instances.push(i);
+        self.devices[n].exclusive = Some(i);
+        let taken = [(spec.weights, uses::DUPLICATES), (spec.context, uses::KERNELS), (pool, uses::KV)];
+        for (bytes, to) in taken {
+            let ok = self.reserve(d, bytes, to, Room::Free);
+            debug_assert!(ok, "sized to the device");
+        }
+        self.add_copy(d, i);
+        let instance = &mut self.instances[i.index()];
+        instance.have = [Place::Here; 5];
+        instance.pool = pool;
+        self.backbones[b.index()].replicas.insert((0, i));
+        self.out.push(Action::StartInstance { instance: i, device: d, function: None, ready: true });
+    }
+
+    pub(super) fn arrived_serverful(&mut self, queued: Queued) {
+        let b = self.functions[queued.function.index()].spec.backbone;
+        let Some(&(load, i)) = self.backbones[b.index()].replicas.first() else {
+            return self.refuse(queued.request, Refused::NoCapacity, Nanos::ZERO);
+        };
+        if queued.kv > self.instances[i.index()].pool {
+            return self.refuse(queued.request, Refused::NoCapacity, Nanos::ZERO);
+        }
+        if load >= self.config.queue.limit {
+            return self.refuse(queued.request, Refused::QueueFull, Nanos(1_000_000_000));
+        }
+        self.out.push(Action::Route { request: queued.request, instance: i });
+        self.reload(i, |load| load + 1);
+        if !self.seat(i, queued) {
+            self.instances[i.index()].queue.push_back(queued);
+            self.watch_patience(i);
+        }
+    }
+
+    /// Admits a request whose adapter is there, or lets it wait for a slot that loads; false when every slot is in use.
+    fn seat(&mut self, i: InstanceId, queued: Queued) -> bool {
+        let f = queued.function;
+        let bytes = self.functions[f.index()].spec.adapter;
+        if bytes == Bytes::ZERO {
+            self.admit_one(i, queued);
+            return true;
+        }
+        let instance = &mut self.instances[i.index()];
+        if let Some(slot) = instance.slots.get_mut(&f) {
+            if slot.users == 0 && slot.waiting.is_empty() && slot.here {
+                instance.idle_slots.remove(&(slot.idle_since, f));
+            }
+            if slot.here {
+                slot.users += 1;
+                self.admit_one(i, queued);
+            } else {
+                slot.waiting.push(queued);
+                self.watch_patience(i);
+            }
+            return true;
+        }
+        if instance.slots.len() >= self.config.engine.adapter_slots as usize && !self.evict_slot(i) {
+            return false;
+        }
+        self.load_slot(i, queued, bytes);
+        true
+    }
+
+    fn load_slot(&mut self, i: InstanceId, queued: Queued, bytes: Bytes) {
+        let (f, now) = (queued.function, self.now);
+        let d = self.instances[i.index()].device;
+        let w = self.devices[d.index()].worker;
+        if !self.reserve(d, bytes, uses::ADAPTERS, Room::Free) {
+            // A slot larger than planned for: the device has no room beside the pool.
+            self.unload(i, 1);
+            return self.refuse(queued.request, Refused::NoCapacity, Nanos::ZERO);
+        }
+        let from = self.stage(w, Staged::Adapter(f), bytes);
+        let span = Span { class: Class::Adapter, start: now, end: Nanos::NEVER };
+        let slot = Slot { here: false, users: 0, idle_since: now, waiting: vec![queued], span };
+        self.instances[i.index()].slots.insert(f, slot);
+        self.devices[d.index()].starting += 1;
+        self.mark(d);
+        self.watch_patience(i);
+        self.out.push(Action::Load {
+            instance: i,
+            class: Class::Adapter,
+            function: Some(f),
+            from,
+            to: Tier::Device,
+            bytes,
+        });
+    }
+
+    /// Frees the slot idle the longest; false when all are in use.
+    fn evict_slot(&mut self, i: InstanceId) -> bool {
+        let instance = &mut self.instances[i.index()];
+        let Some((_, f)) = instance.idle_slots.pop_first() else { return false };
+        instance.slots.remove(&f);
+        let d = instance.device;
+        let bytes = self.functions[f.index()].spec.adapter;
+        // A slot is overwritten in place, so its memory is free at once.
+        self.release(d, bytes, uses::ADAPTERS);
+        self.out.push(Action::Evict {
+            instance: Some(i),
+            device: d,
+            class: Class::Adapter,
+            to: Tier::Host,
+            bytes: Bytes::ZERO,
+        });
+        true
+    }
+
+    fn admit_one(&mut self, i: InstanceId, queued: Queued) {
+        let instance = &mut self.instances[i.index()];
+        let d = instance.device;
+        if instance.running == 0 {
+            self.devices[d.index()].active += 1;
+        }
+        instance.running += 1;
+        self.mark(d);
+        self.out.push(Action::Admit { instance: i, batch: vec![(queued.request, Bytes::ZERO)] });
+    }
+
+    pub(super) fn adapter_loaded(&mut self, i: InstanceId, f: Option<FunctionId>) {
+        let now = self.now;
+        let Some(f) = f else { return };
+        let instance = &mut self.instances[i.index()];
+        let d = instance.device;
+        let Some(slot) = instance.slots.get_mut(&f).filter(|s| !s.here) else { return };
+        (slot.here, slot.span.end) = (true, now);
+        let waiting = std::mem::take(&mut slot.waiting);
+        slot.users = waiting.len() as u32;
+        if waiting.is_empty() {
+            slot.idle_since = now;
+            instance.idle_slots.insert((now, f));
+        }
+        self.devices[d.index()].starting -= 1;
+        self.mark(d);
+        waiting.into_iter().for_each(|q| self.admit_one(i, q));
+        self.seat_queued(i);
+    }
+
+    pub(super) fn adapter_failed(&mut self, i: InstanceId, f: Option<FunctionId>) {
+        let Some(f) = f else { return };
+        let instance = &mut self.instances[i.index()];
+        let d = instance.device;
+        let Some(slot) = instance.slots.remove(&f) else { return };
+        self.devices[d.index()].starting -= 1;
+        let bytes = self.functions[f.index()].spec.adapter;
+        self.release(d, bytes, uses::ADAPTERS);
+        self.unload(i, slot.waiting.len() as u64);
+        slot.waiting.iter().for_each(|q| self.refuse(q.request, Refused::Failed, Nanos(1_000_000_000)));
+        self.seat_queued(i);
+    }
+
+    pub(super) fn done_serverful(&mut self, i: InstanceId, f: FunctionId) {
+        let now = self.now;
+        let instance = &mut self.instances[i.index()];
+        if let Some(slot) = instance.slots.get_mut(&f) {
+            slot.users = slot.users.saturating_sub(1);
+            if slot.users == 0 && slot.waiting.is_empty() {
+                slot.idle_since = now;
+                instance.idle_slots.insert((now, f));
+            }
+        }
+        self.seat_queued(i);
+    }
+
+    /// Queued requests take slots as they come free, first come first served.
+    fn seat_queued(&mut self, i: InstanceId) {
+        while let Some(&head) = self.instances[i.index()].queue.front() {
+            if !self.seat(i, head) {
+                return;
+            }
+            self.instances[i.index()].queue.pop_front();
+        }
+    }
+}
