@@ -3,4 +3,6 @@
 //! It carries out the actions of `coldframe-policy` with durations from hardware profiles, in virtual time. It holds no
 //! rule about what to load, evict or batch: those are decisions and live in the policy crate.
 
+pub mod cost;
+pub mod profile;
 pub mod report;

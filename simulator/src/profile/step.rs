@@ -1,0 +1,65 @@
+//! Step times: what one forward pass costs on one GPU for one model, as integer picosecond formulas.
+//!
+//! A prefill of T tokens takes `max(floor, a + b·T + c·T²)`, a decode step of B sequences with K cached tokens in all
+//! takes `a + b·B + c·K`. How a step that mixes both is composed is the engine model's business, not this file's.
+
+use serde::{Deserialize, Serialize};
+
+/// Picoseconds in a nanosecond.
+const PS_PER_NS: u128 = 1_000;
+
+/// Fitted step times of one (GPU, model) pair. All times are picoseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepProfile {
+    /// Row name, e.g. `vidur,A100-80GB,llama-2-7b`.
+    pub name: String,
+    /// Canonical GPU name.
+    pub gpu: String,
+    /// Canonical model name.
+    pub model: String,
+    /// Where the numbers come from.
+    pub source: String,
+    /// Shortest prefill.
+    pub prefill_floor_ps: u64,
+    /// Constant part of a prefill.
+    pub prefill_a_ps: u64,
+    /// Prefill, per prompt token.
+    pub prefill_b_ps: u64,
+    /// Prefill, per prompt token squared.
+    pub prefill_c_ps: u64,
+    /// Constant part of a decode step.
+    pub decode_a_ps: u64,
+    /// Decode step, per sequence.
+    pub decode_b_ps: u64,
+    /// Decode step, per cached token over all sequences.
+    pub decode_c_ps: u64,
+    /// Host work per step (scheduler, sampler launch, detokenising), outside the measured kernels.
+    pub host_ps: u64,
+    /// Extra per layer and step when any adapter is in the step (grouped adapter kernels).
+    pub adapter_layer_ps: u64,
+}
+
+impl StepProfile {
+    /// Device time to prefill one prompt of `tokens`, nanoseconds, rounded up; host time is not in it.
+    pub fn prefill_ns(&self, tokens: u64) -> u64 {
+        let t = u128::from(tokens);
+        let fitted = u128::from(self.prefill_a_ps)
+            + u128::from(self.prefill_b_ps) * t
+            + u128::from(self.prefill_c_ps) * t * t;
+        to_ns(fitted.max(u128::from(self.prefill_floor_ps)))
+    }
+
+    /// Device time of one decode step of `sequences` with `cached` tokens in all, nanoseconds, rounded up.
+    pub fn decode_ns(&self, sequences: u64, cached: u64) -> u64 {
+        let fitted = u128::from(self.decode_a_ps)
+            + u128::from(self.decode_b_ps) * u128::from(sequences)
+            + u128::from(self.decode_c_ps) * u128::from(cached);
+        to_ns(fitted)
+    }
+}
+
+// A started nanosecond counts, so that no step takes zero time.
+fn to_ns(ps: u128) -> u64 {
+    u64::try_from(ps.div_ceil(PS_PER_NS)).unwrap_or(u64::MAX)
+}
