@@ -63,3 +63,51 @@ impl StepProfile {
 fn to_ns(ps: u128) -> u64 {
     u64::try_from(ps.div_ceil(PS_PER_NS)).unwrap_or(u64::MAX)
 }
+
+/// A step file: one source, what its rows have in common, and the rows.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StepFile {
+    source: String,
+    host_ps: u64,
+    adapter_layer_ps: u64,
+    row: Vec<StepRow>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StepRow {
+    name: String,
+    gpu: String,
+    model: String,
+    prefill_floor_ps: u64,
+    prefill_a_ps: u64,
+    prefill_b_ps: u64,
+    prefill_c_ps: u64,
+    decode_a_ps: u64,
+    decode_b_ps: u64,
+    decode_c_ps: u64,
+}
+
+impl StepFile {
+    /// The rows, each with the common parts filled in.
+    pub(super) fn rows(self) -> Vec<StepProfile> {
+        let Self { source, host_ps, adapter_layer_ps, row } = self;
+        let fill = |row: StepRow| StepProfile {
+            name: row.name,
+            gpu: row.gpu,
+            model: row.model,
+            source: source.clone(),
+            prefill_floor_ps: row.prefill_floor_ps,
+            prefill_a_ps: row.prefill_a_ps,
+            prefill_b_ps: row.prefill_b_ps,
+            prefill_c_ps: row.prefill_c_ps,
+            decode_a_ps: row.decode_a_ps,
+            decode_b_ps: row.decode_b_ps,
+            decode_c_ps: row.decode_c_ps,
+            host_ps,
+            adapter_layer_ps,
+        };
+        row.into_iter().map(fill).collect()
+    }
+}
