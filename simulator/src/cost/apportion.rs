@@ -57,11 +57,9 @@ mod tests {
             let parts = apportion(total, &wide);
             prop_assert_eq!(parts.iter().map(|&p| u128::from(p)).sum::<u128>(), u128::from(total));
             let sum: u128 = wide.iter().sum();
-            if sum > 0 {
-                for (part, weight) in parts.iter().zip(&wide) {
-                    let floor = (u128::from(total) * weight / sum) as u64;
-                    prop_assert!(*part == floor || *part == floor + 1);
-                }
+            for (part, weight) in parts.iter().zip(&wide) {
+                let floor = (u128::from(total) * weight).checked_div(sum).map(|floor| floor as u64);
+                prop_assert!(floor.is_none_or(|floor| *part == floor || *part == floor + 1));
             }
         }
 
