@@ -1,8 +1,10 @@
 //! The `coldframe` binary: parse, resolve, run, print.
 
+mod completions;
+mod profiles;
 mod ui;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// Serverless LoRA functions on one shared backbone, and a simulator that says what a policy costs.
@@ -20,7 +22,12 @@ struct Cli {
 }
 
 #[derive(Subcommand)]
-enum Command {}
+enum Command {
+    /// List and print hardware profiles and tariffs
+    Profiles(profiles::ProfilesArgs),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs),
+}
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -38,6 +45,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command, _ui: &ui::Ui) -> anyhow::Result<()> {
-    match command {}
+fn run(command: Command, ui: &ui::Ui) -> anyhow::Result<()> {
+    match command {
+        Command::Profiles(args) => profiles::run(args, ui),
+        Command::Completions(args) => completions::run(args, Cli::command()),
+    }
 }

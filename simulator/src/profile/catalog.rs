@@ -117,7 +117,7 @@ impl Profiles {
             return Ok(rows);
         }
         if looks_like_path(source) {
-            return Ok(parse::<StepFile>(Kind::Step, source, &read(Kind::Step, source)?)?.rows());
+            return users_steps(source);
         }
         let files = shipped::STEPS.iter().map(|(name, _)| (*name).to_owned());
         Err(unknown(
