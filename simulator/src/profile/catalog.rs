@@ -173,6 +173,17 @@ fn shipped_steps() -> &'static [StepProfile] {
     })
 }
 
+// A step that takes no time would never let virtual time pass.
+fn users_steps(path: &str) -> Result<Vec<StepProfile>, ProfileError> {
+    let rows = parse::<StepFile>(Kind::Step, path, &read(Kind::Step, path)?)?.rows();
+    let zero = |key| ProfileError::Zero { kind: Kind::Step, origin: path.to_owned(), key };
+    match rows.iter().find(|row| row.prefill_floor_ps == 0 || row.decode_a_ps == 0) {
+        Some(row) if row.prefill_floor_ps == 0 => Err(zero("prefill_floor_ps")),
+        Some(_) => Err(zero("decode_a_ps")),
+        None => Ok(rows),
+    }
+}
+
 fn pick(rows: &[StepProfile], gpu: &GpuProfile, model: &ModelProfile) -> Result<StepProfile, ProfileError> {
     let on_gpu = |row: &&StepProfile| row.gpu == gpu.name || gpu.aliases.contains(&row.gpu);
     let exact = |row: &&StepProfile| row.model == model.name || model.aliases.contains(&row.model);
