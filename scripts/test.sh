@@ -26,5 +26,7 @@ step() {
 step cargo fmt --all --check
 step cargo clippy --workspace --all-targets --locked -- -D warnings
 step cargo test --workspace --locked
-RUSTDOCFLAGS="-D warnings" step cargo doc --workspace --no-deps --locked
+RUSTDOCFLAGS="-D warnings"
+export RUSTDOCFLAGS
+step cargo doc --workspace --no-deps --locked
 echo "all checks passed: formatting, lints, tests, documentation"
