@@ -3,17 +3,21 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-if ! command -v cargo >/dev/null 2>&1; then
-    PATH="$HOME/.cargo/bin:$PATH"
-    export PATH
+command -v cargo >/dev/null 2>&1 || PATH="$HOME/.cargo/bin:$PATH"
+export PATH
+
+# A linker is needed for any build, curl only to install Rust.
+missing=""
+command -v cc >/dev/null 2>&1 || missing="gcc libc6-dev"
+command -v cargo >/dev/null 2>&1 || command -v curl >/dev/null 2>&1 || missing="$missing ca-certificates curl"
+if [ -n "$missing" ]; then
+    as_root=""
+    [ "$(id -u)" -eq 0 ] || as_root="sudo"
+    $as_root apt-get update
+    # shellcheck disable=SC2086 # a list of packages
+    $as_root apt-get install -y --no-install-recommends $missing
 fi
 if ! command -v cargo >/dev/null 2>&1; then
-    if ! command -v curl >/dev/null 2>&1 || ! command -v cc >/dev/null 2>&1; then
-        as_root=""
-        [ "$(id -u)" -eq 0 ] || as_root="sudo"
-        $as_root apt-get update
-        $as_root apt-get install -y --no-install-recommends ca-certificates curl gcc libc6-dev
-    fi
     echo "cargo is missing: installing Rust with rustup"
     curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal --default-toolchain none
 fi

@@ -51,3 +51,14 @@ fn run(command: Command, ui: &ui::Ui) -> anyhow::Result<()> {
         Command::Completions(args) => completions::run(args, Cli::command()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::CommandFactory;
+
+    #[test]
+    fn flags_and_names_do_not_clash() {
+        Cli::command().debug_assert();
+    }
+}

@@ -167,3 +167,19 @@ fn gb(bytes: u64) -> f64 {
 fn ms(ns: u64) -> f64 {
     ns as f64 / 1e6
 }
+
+#[cfg(test)]
+mod tests {
+    use super::rows_of;
+    use coldframe_simulator::profile::{Kind, Profiles};
+
+    #[test]
+    fn every_listed_profile_can_be_shown_and_names_its_source() {
+        for kind in Kind::ALL {
+            for row in rows_of(kind).expect("shipped") {
+                assert!(!row.source.is_empty() && !row.about.is_empty(), "{kind} {}", row.name);
+                Profiles::text(kind, &row.name).expect("shown");
+            }
+        }
+    }
+}
