@@ -4,6 +4,7 @@
 //! read back from a file looks the same as one just made. It leaves out collecting the numbers: the kernel does that.
 
 pub mod check;
+pub mod html;
 pub mod json;
 pub mod metrics;
 pub mod model;
@@ -11,6 +12,7 @@ pub mod schema;
 pub mod summary;
 pub mod table;
 pub mod units;
+pub mod verdict;
 
 mod grid;
 #[cfg(test)]
