@@ -27,6 +27,11 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// True when there are seeds enough for an interval and it holds zero.
+    pub fn too_close(&self) -> bool {
+        self.change.is_some_and(|change| change.is_clear() == Some(false))
+    }
+
     /// How sure the lead is, in words.
     pub fn certainty(&self, report: &Report) -> String {
         match (self.next, self.change.as_ref()) {
@@ -71,7 +76,14 @@ pub fn lead(report: &Report) -> String {
         [only] => return format!("One policy was run: {}.", report.policies[*only].name),
         _ => {}
     }
-    let decided: Vec<&Verdict> = verdicts.iter().filter(|v| v.next.is_some()).collect();
+    if (0..report.policies.len()).all(|i| served(report, i) == 0.0) {
+        return "No policy completed a request.".to_owned();
+    }
+    let differing: Vec<&Verdict> = verdicts.iter().filter(|v| v.next.is_some()).collect();
+    let decided: Vec<&Verdict> = differing.iter().filter(|v| !v.too_close()).copied().collect();
+    if decided.is_empty() && !differing.is_empty() {
+        return "On no headline measure do these seeds tell the best policy from the next.".to_owned();
+    }
     if decided.is_empty() {
         return "The policies give the same values on every headline measure.".to_owned();
     }
@@ -80,8 +92,11 @@ pub fn lead(report: &Report) -> String {
     };
     if let Some(&all) = ranked.iter().find(|&&i| leads(i).len() == decided.len()) {
         let name = &report.policies[all].name;
-        return if decided.len() == 1 {
-            format!("{name} is best on {}.", decided[0].metric.phrase)
+        return if decided.len() < MEASURES.len() {
+            format!(
+                "{name} leads on {}; on no other headline measure is there a clear winner.",
+                join(&leads(all))
+            )
         } else {
             format!("{name} is best on all {} headline measures.", decided.len())
         };
@@ -98,16 +113,15 @@ pub fn lead(report: &Report) -> String {
 pub fn caveats(report: &Report) -> Vec<String> {
     let mut found = Vec::new();
     let verdicts = verdicts(report);
-    let close: Vec<&str> = verdicts
-        .iter()
-        .filter(|v| v.change.is_some_and(|change| change.is_clear() == Some(false)))
-        .map(|v| v.metric.phrase)
-        .collect();
+    let close: Vec<&str> = verdicts.iter().filter(|v| v.too_close()).map(|v| v.metric.phrase).collect();
     if !close.is_empty() {
         found.push(format!("Too close to call over these seeds: {}.", join(&close)));
     }
     if summary::seeds(report) == 1 && report.policies.len() > 1 {
         found.push("One seed was run, so no difference here has an interval.".to_owned());
+    }
+    for policy in report.policies.iter().filter(|p| p.runs.is_empty()) {
+        found.push(format!("{} has no runs in this report.", policy.name));
     }
     found.extend(served_less(report, &verdicts));
     found
@@ -115,8 +129,7 @@ pub fn caveats(report: &Report) -> Vec<String> {
 
 /// Winners that completed visibly fewer requests than the best did: cheap or fast may mean that work was turned away.
 fn served_less(report: &Report, verdicts: &[Verdict]) -> Vec<String> {
-    let completed = metrics::by_key("completed").expect("a known key");
-    let mean = |i: usize| summary::over_seeds(&report.policies[i], completed).map_or(0.0, |found| found.mean);
+    let mean = |i: usize| served(report, i);
     let most = (0..report.policies.len()).map(mean).fold(0.0, f64::max);
     let mut winners: Vec<usize> = verdicts.iter().flat_map(|v| v.winners.iter().copied()).collect();
     winners.sort_unstable();
@@ -133,6 +146,12 @@ fn served_less(report: &Report, verdicts: &[Verdict]) -> Vec<String> {
             )
         })
         .collect()
+}
+
+/// Mean requests completed.
+fn served(report: &Report, policy: usize) -> f64 {
+    let completed = metrics::by_key("completed").expect("a known key");
+    summary::over_seeds(&report.policies[policy], completed).map_or(0.0, |found| found.mean)
 }
 
 /// The lead over the next, e.g. `62 % below serverless-llm`.
@@ -177,6 +196,7 @@ mod tests {
         copy.name = "copy".into();
         same.policies.push(copy);
         assert!(lead(&same).contains("same values"), "{}", lead(&same));
+        assert_eq!(lead(&sample::nothing_completed()), "No policy completed a request.");
         assert_eq!(lead(&sample::report(1, 1)), "One policy was run: serverlesslora.");
     }
 

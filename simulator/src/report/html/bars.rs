@@ -4,8 +4,9 @@
 //! in: the sections decide.
 
 use super::super::model::Report;
+use super::super::units;
 use super::markup::{letter, policy};
-use super::svg::{Scale, fill_legend, percent};
+use super::svg::{Scale, fill_legend, percent, tick_text};
 use std::fmt::Write;
 
 /// A part of every bar: its fill's number and its text (HTML).
@@ -36,8 +37,6 @@ pub struct Bars<'a> {
     pub bars: Vec<Bar>,
     /// Text of a value with its unit.
     pub text: fn(f64) -> String,
-    /// Text of an axis tick.
-    pub tick: fn(f64) -> String,
     /// Every bar is as long as the axis and parts are shares of it.
     pub shares: bool,
     /// Whether to draw the legend.
@@ -53,14 +52,14 @@ impl Bars<'_> {
         let scale = if self.shares {
             Scale::Linear(1.0)
         } else {
-            Scale::linear(self.bars.iter().map(|bar| bar.values.iter().sum()))
+            Scale::up_to(self.bars.iter().map(|bar| bar.values.iter().sum()))
         };
-        let ticks = scale.ticks(self.tick);
+        let ticks = scale.ticks(|v| if self.shares { format!("{:.0} %", v * 100.0) } else { tick_text(v) });
         let grid: String = ticks
             .iter()
             .map(|tick| {
                 let x = percent(tick.place);
-                format!("<line class=\"grid\" x1=\"{x}\" x2=\"{x}\" y1=\"-6\" y2=\"34\"/>")
+                format!("<line class=\"grid\" x1=\"{x}\" x2=\"{x}\" y1=\"-8\" y2=\"38\"/>")
             })
             .collect();
         let mut out = if self.legend {
@@ -113,7 +112,7 @@ impl Bars<'_> {
             );
             if size >= TEXT_MIN {
                 let text =
-                    if self.shares { format!("{:.0} %", share(value) * 100.0) } else { (self.tick)(value) };
+                    if self.shares { format!("{:.0} %", share(value) * 100.0) } else { units::sig(value) };
                 let x = percent(from + size / 2.0);
                 let _ = write!(
                     texts,

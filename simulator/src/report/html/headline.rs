@@ -9,7 +9,10 @@ use super::super::verdict::{self, Verdict};
 use super::markup::{esc, list, policy, section as frame};
 
 pub(super) fn section(report: &Report) -> String {
-    let cards: String = verdict::verdicts(report).iter().map(|verdict| card(report, verdict)).collect();
+    // A measure on which all are equal has no winner to show.
+    let told = |verdict: &&Verdict| report.policies.len() == 1 || verdict.next.is_some();
+    let cards: String =
+        verdict::verdicts(report).iter().filter(told).map(|verdict| card(report, verdict)).collect();
     let mut notes = verdict::caveats(report);
     notes.extend(report.warnings.iter().cloned());
     let cards = if cards.is_empty() { cards } else { format!("<ul class=\"cards\">{cards}</ul>") };

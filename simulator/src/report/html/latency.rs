@@ -7,7 +7,7 @@ use super::super::model::{PolicyReport, Report};
 use super::super::summary;
 use super::super::units::{self, Unit};
 use super::markup::{letter, policy, section as frame};
-use super::svg::{self, Plot, Scale, Tick, percent};
+use super::svg::{self, Plot, Scale, Tick, percent, tick_text};
 use super::theme::dash;
 use std::fmt::Write;
 
@@ -29,16 +29,10 @@ fn legend(report: &Report) -> String {
 
 fn seconds_tick(value: f64) -> String {
     match value {
-        v if v < 0.9995e-3 => format!("{} µs", trim(v * 1e6)),
-        v if v < 0.9995 => format!("{} ms", trim(v * 1e3)),
-        v => format!("{} s", trim(v)),
+        v if v < 0.9995e-3 => format!("{} µs", tick_text(v * 1e6)),
+        v if v < 0.9995 => format!("{} ms", tick_text(v * 1e3)),
+        v => format!("{} s", tick_text(v)),
     }
-}
-
-/// A tick's value without trailing zeros: ticks are round, so three digits are enough.
-fn trim(value: f64) -> String {
-    let text = units::sig(value);
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
 fn share_ticks() -> Vec<Tick> {
@@ -70,10 +64,11 @@ pub(super) fn curves(report: &Report) -> String {
     let (mut drawn, mut marks, mut empty) = (String::new(), String::new(), Vec::new());
     if limit > 0.0 {
         let x = percent(scale.place(limit));
+        let (dx, anchor) = if scale.place(limit) > 0.75 { (-6, "end") } else { (6, "start") };
         let _ = write!(
             marks,
             "<line class=\"limit\" x1=\"{x}\" x2=\"{x}\" y1=\"-4\" y2=\"100%\"/>\
-             <text x=\"{x}\" y=\"-8\" text-anchor=\"middle\">limit {}</text>",
+             <text x=\"{x}\" y=\"100%\" dx=\"{dx}\" dy=\"-8\" text-anchor=\"{anchor}\">limit {}</text>",
             seconds_tick(limit)
         );
     }
@@ -86,6 +81,9 @@ pub(super) fn curves(report: &Report) -> String {
             has
         })
         .collect();
+    if with_curve.is_empty() {
+        return frame("ttft", "Time to first token", "No request completed, so there is no curve.", "");
+    }
     for (place, &i) in with_curve.iter().enumerate() {
         let policy = &report.policies[i];
         let at = |k: usize| low * (high / low).powf(k as f64 / CURVE_POINTS as f64);
@@ -219,7 +217,7 @@ pub(super) fn tradeoff(report: &Report) -> String {
         about: "Cost per 1,000 requests against mean time to first token; the values are in the table above"
             .to_owned(),
         x: (x_scale.ticks(seconds_tick), "mean time to first token, logarithmic".to_owned()),
-        y: (y_scale.ticks(|v| format!("${}", trim(v))), "cost per 1,000 completed requests".to_owned()),
+        y: (y_scale.ticks(|v| format!("${}", tick_text(v))), "cost per 1,000 completed requests".to_owned()),
         height_px: 340,
         curves: String::new(),
         marks: dots + &letters,

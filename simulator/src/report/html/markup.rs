@@ -33,11 +33,11 @@ pub fn letter(index: usize) -> String {
 
 /// The policy's key and name.
 pub fn policy(report: &Report, index: usize) -> String {
+    let name = esc(&report.policies[index].name);
     format!(
-        "<span class=\"policy\"><b class=\"key s{}\">{}</b><span class=\"name\">{}</span></span>",
+        "<span class=\"policy\"><b class=\"key s{}\">{}</b><span class=\"name\" title=\"{name}\">{name}</span></span>",
         index % 7,
-        letter(index),
-        esc(&report.policies[index].name)
+        letter(index)
     )
 }
 
@@ -97,11 +97,16 @@ impl Table {
                 let _ = match (i, cell.best) {
                     (0, _) => write!(out, "<th scope=\"row\">{html}</th>"),
                     (_, false) => write!(out, "<td>{html}</td>"),
-                    (_, true) => write!(
-                        out,
-                        "<td class=\"best\">{html}<span class=\"star\" aria-hidden=\"true\">*</span>\
-                         <span class=\"hidden\"> best</span></td>"
-                    ),
+                    (_, true) => {
+                        // The star stands by the value, before its interval.
+                        let (value, rest) = html.split_at(html.find("<small>").unwrap_or(html.len()));
+                        write!(
+                            out,
+                            "<td class=\"best\">{}<span class=\"star\" aria-hidden=\"true\">*</span>\
+                             <span class=\"hidden\"> best</span>{rest}</td>",
+                            value.trim_end()
+                        )
+                    }
                 };
             }
             out.push_str("</tr>");

@@ -15,14 +15,8 @@ const FILLS: [usize; 7] = [0, 3, 1, 5, 4, 6, 7];
 
 pub(super) fn section(report: &Report) -> String {
     let names = part_names(report, |run| run.memory.by_use.iter().map(|used| used.name.as_str()).collect());
-    let scale = Scale::linear(
-        report
-            .policies
-            .iter()
-            .filter_map(|p| p.runs.first())
-            .flat_map(|run| run.memory.over_time.iter())
-            .map(gigabytes),
-    );
+    let all = report.policies.iter().filter_map(|p| p.runs.first()).flat_map(|run| &run.memory.over_time);
+    let scale = Scale::up_to(all.map(gigabytes));
     let mut body = fill_legend(
         names
             .iter()
@@ -137,6 +131,6 @@ fn table(report: &Report, names: &[&str]) -> Table {
         caption: "Mean and peak bytes by use, whole fleet".to_owned(),
         head: std::iter::once("policy".to_owned()).chain(names.iter().map(|name| words(name))).collect(),
         rows: (0..report.policies.len()).map(row).collect(),
-        class: "numbers",
+        class: "numbers stacked",
     }
 }

@@ -48,8 +48,8 @@ fn tariff(report: &Report, name: &str) -> String {
             .flat_map(move |run| run.bills.iter().filter(move |b| b.tariff == name))
     };
     let mut lines: Vec<&str> = Vec::new();
-    for (line, _) in (0..report.policies.len()).flat_map(bills).flat_map(|bill| &bill.lines) {
-        if !lines.contains(&line.as_str()) {
+    for (line, nano) in (0..report.policies.len()).flat_map(bills).flat_map(|bill| &bill.lines) {
+        if *nano > 0 && !lines.contains(&line.as_str()) {
             lines.push(line);
         }
     }
@@ -73,7 +73,6 @@ fn tariff(report: &Report, name: &str) -> String {
             .collect(),
         bars: (0..report.policies.len()).map(bar).collect(),
         text: |v| format!("${}", units::sig(v)),
-        tick: units::sig,
         shares: false,
         legend: true,
     }

@@ -6,25 +6,28 @@ use super::super::metrics::{self, HEADLINE, METRICS, Metric};
 use super::super::model::Report;
 use super::super::summary;
 use super::super::table::change_text;
-use super::markup::{Cell, Table, esc, list, policy, section as frame};
+use super::markup::{Cell, Table, esc, policy, section as frame};
+
+/// Metrics of the second table.
+const MONEY: [&str; 5] = ["gpu_hours", "busy_share", "money", "money_per_1000", "money_per_mtok"];
 
 pub(super) fn section(report: &Report, base: usize) -> String {
-    let mut body = headline_table(report).render();
+    let (service, money): (Vec<&Metric>, Vec<&Metric>) =
+        METRICS.iter().partition(|m| !MONEY.contains(&m.key));
+    let mut body = headline_table(report, &service, "Service").render();
+    body.push_str(&headline_table(report, &money, "GPU time and money").render());
     if report.policies.len() > 1 {
         body.push_str("<h3>Change against ");
         body.push_str(&policy(report, base));
         body.push_str("</h3>");
         body.push_str(&changes(report, base).render());
     }
-    let abouts: Vec<String> = report
-        .policies
-        .iter()
-        .map(|p| format!("{}: {}", p.name, p.about))
-        .filter(|l| !l.ends_with(": "))
+    let abouts: String = (0..report.policies.len())
+        .filter(|&i| !report.policies[i].about.is_empty())
+        .map(|i| format!("<li>{}<span>{}</span></li>", policy(report, i), esc(&report.policies[i].about)))
         .collect();
     if !abouts.is_empty() {
-        body.push_str("<h3>What each policy does</h3>");
-        body.push_str(&list("plain", &abouts));
+        body.push_str(&format!("<h3>What each policy does</h3><ul class=\"abouts\">{abouts}</ul>"));
     }
     let mut intro = String::from("A star marks the best value of a column. ");
     if summary::seeds(report) > 1 {
@@ -41,10 +44,10 @@ fn heading(metric: &Metric) -> String {
     format!("{}<small>{}</small>", metric.heading, metric.unit.heading())
 }
 
-fn headline_table(report: &Report) -> Table {
+fn headline_table(report: &Report, metrics: &[&Metric], caption: &str) -> Table {
     let mut rows: Vec<Vec<Cell>> =
         (0..report.policies.len()).map(|i| vec![Cell::new(policy(report, i))]).collect();
-    for metric in METRICS {
+    for metric in metrics {
         let best = summary::best(report, metric);
         for (i, row) in rows.iter_mut().enumerate() {
             let html =
@@ -62,12 +65,14 @@ fn headline_table(report: &Report) -> Table {
             row.push(Cell { html, best: best.contains(&i) });
         }
     }
-    let head = std::iter::once("policy".to_owned()).chain(METRICS.iter().map(heading)).collect();
-    Table { caption: "Headline metrics per policy".to_owned(), head, rows, class: "numbers" }
+    let head = std::iter::once("policy".to_owned()).chain(metrics.iter().map(|m| heading(m))).collect();
+    Table { caption: caption.to_owned(), head, rows, class: "numbers stacked" }
 }
 
 fn changes(report: &Report, base: usize) -> Table {
-    let shown: Vec<&Metric> = HEADLINE.iter().filter_map(|key| metrics::by_key(key)).collect();
+    // The bill changes as its rate per request does wherever as many requests complete: one of them is enough.
+    let shown: Vec<&Metric> =
+        HEADLINE.iter().filter(|key| **key != "money").filter_map(|key| metrics::by_key(key)).collect();
     let row = |i: usize| {
         let cells = shown.iter().map(|metric| {
             let text = change_text(&report.policies[i], &report.policies[base], metric);
@@ -93,7 +98,7 @@ fn changes(report: &Report, base: usize) -> Table {
             .chain(shown.iter().map(|m| m.heading.to_owned()))
             .collect(),
         rows: (0..report.policies.len()).filter(|i| *i != base).map(row).collect(),
-        class: "numbers",
+        class: "numbers stacked",
     }
 }
 
@@ -113,7 +118,7 @@ pub(super) fn intervals(report: &Report) -> String {
                 "–".to_owned(),
                 |found| {
                     format!(
-                        "{} <small>to</small> {}",
+                        "{} <small>to {}</small>",
                         metric.unit.format(found.low()),
                         metric.unit.format(found.high())
                     )
@@ -128,7 +133,7 @@ pub(super) fn intervals(report: &Report) -> String {
         caption: "95 % interval of the mean over seeds (Student t)".to_owned(),
         head,
         rows,
-        class: "numbers",
+        class: "numbers stacked",
     };
     let intro = "A seed fixes every random draw. Where two intervals overlap, look at the paired changes above: \
                  runs of one seed saw the same requests, so their difference is known better than either value.";

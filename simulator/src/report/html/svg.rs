@@ -3,6 +3,7 @@
 //! A plot is as wide as its box: positions are percentages and only curves lie in a stretched inner drawing, so text
 //! keeps its size from phone to laptop. It knows no report; any page may use it.
 
+use super::super::units;
 use std::fmt::Write;
 
 /// Maps values to 0..=1.
@@ -32,6 +33,12 @@ impl Scale {
         let max = if max > 0.0 { max } else { 1.0 };
         let step = nice_step(max);
         Scale::Linear((max / step).ceil() * step)
+    }
+
+    /// From zero to exactly the largest value (1 when there is none).
+    pub fn up_to(values: impl Iterator<Item = f64>) -> Scale {
+        let max = values.filter(|v| v.is_finite()).fold(0.0, f64::max);
+        Scale::Linear(if max > 0.0 { max } else { 1.0 })
     }
 
     /// By logarithm around all positive values, with a little air.
@@ -88,6 +95,12 @@ fn nice_step(max: f64) -> f64 {
     let power = 10f64.powf(raw.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0].into_iter().find(|f| f * power >= raw * 0.999).unwrap_or(10.0);
     step * power
+}
+
+/// A tick's value without trailing zeros: ticks are round, so three digits are enough.
+pub fn tick_text(value: f64) -> String {
+    let text = units::sig(value);
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
 /// A place as a percentage for an attribute.

@@ -10,6 +10,14 @@ use super::markup::section as frame;
 use super::{part_names, served_mean, words};
 
 pub(super) fn stages(report: &Report) -> String {
+    if report.policies.iter().all(|p| served_mean(p, |_| 0.0).is_none()) {
+        return frame(
+            "stages",
+            "Cold-start stages",
+            "No request completed, so there are no stages to show.",
+            "",
+        );
+    }
     let names = part_names(report, |run| run.stages.iter().map(|stage| stage.stage.as_str()).collect());
     // Fills by how a stage feels: waiting grey, loads warm and patterned, useful work solid.
     const FILLS: [usize; 7] = [2, 5, 6, 3, 1, 4, 0];
@@ -37,7 +45,6 @@ pub(super) fn stages(report: &Report) -> String {
             parts: parts.collect(),
             bars: bars.collect(),
             text: units::duration,
-            tick: units::sig,
             shares: false,
             legend,
         }
@@ -78,7 +85,6 @@ pub(super) fn gpu_time(report: &Report) -> String {
             parts: parts.collect(),
             bars: bars.collect(),
             text: |v| format!("{} GPU-h", units::sig(v)),
-            tick: if shares { |v| format!("{:.0} %", v * 100.0) } else { units::sig },
             shares,
             legend: true,
         }
