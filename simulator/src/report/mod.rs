@@ -1,5 +1,19 @@
 //! Reports: the data a run leaves behind and the ways it is shown.
 //!
-//! `model` is the versioned schema. Rendering (table, HTML, CSV, Parquet, timeline) reads only the model.
+//! `model` is the versioned schema. Rendering (table, HTML, CSV, Parquet, timeline) reads only the model, so a report
+//! read back from a file looks the same as one just made. It leaves out collecting the numbers: the kernel does that.
 
+pub mod check;
+pub mod html;
+pub mod json;
+pub mod metrics;
 pub mod model;
+pub mod schema;
+pub mod summary;
+pub mod table;
+pub mod units;
+pub mod verdict;
+
+mod grid;
+#[cfg(test)]
+pub mod sample;

@@ -1,0 +1,101 @@
+//! Where time went: cold-start stages of a request, and causes of reserved GPU time.
+//!
+//! Both add up: stages to the mean TTFT, causes to the reserved time.
+
+use super::super::model::Report;
+use super::super::summary;
+use super::super::units;
+use super::bars::{Bar, Bars, Part};
+use super::markup::section as frame;
+use super::{part_names, served_mean, words};
+
+pub(super) fn stages(report: &Report) -> String {
+    if report.policies.iter().all(|p| served_mean(p, |_| 0.0).is_none()) {
+        return frame(
+            "stages",
+            "Cold-start stages",
+            "No request completed, so there are no stages to show.",
+            "",
+        );
+    }
+    let names = part_names(report, |run| run.stages.iter().map(|stage| stage.stage.as_str()).collect());
+    // Fills by how a stage feels: waiting grey, loads warm and patterned, useful work solid.
+    const FILLS: [usize; 7] = [2, 5, 6, 3, 1, 4, 0];
+    let chart = |cold: bool, legend: bool| {
+        let bars = report.policies.iter().enumerate().map(|(policy, p)| {
+            let value = |name: &&str| {
+                served_mean(p, |run| {
+                    let stage = run.stages.iter().find(|stage| stage.stage == *name);
+                    stage.map_or(0.0, |stage| if cold { stage.cold_mean_s } else { stage.mean_s })
+                })
+            };
+            let values: Vec<Option<f64>> = names.iter().map(value).collect();
+            let total = match values.iter().copied().sum::<Option<f64>>() {
+                Some(sum) if !names.is_empty() => units::duration(sum),
+                _ => "none served".to_owned(),
+            };
+            Bar { policy, values: values.into_iter().map(|v| v.unwrap_or(0.0)).collect(), total }
+        });
+        let parts = names
+            .iter()
+            .enumerate()
+            .map(|(i, name)| Part { fill: FILLS[i % FILLS.len()], label: words(name) });
+        Bars {
+            report,
+            parts: parts.collect(),
+            bars: bars.collect(),
+            text: units::duration,
+            shares: false,
+            legend,
+        }
+        .render()
+    };
+    let body = format!(
+        "<h3>All completed requests, seconds</h3><figure>{}</figure>\
+         <h3>Only requests that met a cold start, seconds</h3><figure>{}</figure>",
+        chart(false, true),
+        chart(true, true)
+    );
+    let intro = "What the mean time to first token is made of. Stages of one request that overlap are counted once, \
+                 so a bar's length is the mean time itself.";
+    frame("stages", "Cold-start stages", intro, &body)
+}
+
+pub(super) fn gpu_time(report: &Report) -> String {
+    let names = part_names(report, |run| run.gpu.causes.iter().map(|(name, _)| name.as_str()).collect());
+    // Busy solid blue, loading orange, waste patterned, free memory palest.
+    const FILLS: [usize; 8] = [0, 1, 2, 3, 4, 5, 6, 7];
+    let chart = |shares: bool| {
+        let bars = report.policies.iter().enumerate().map(|(policy, p)| {
+            let hours = |name: &&str| {
+                let of =
+                    |parts: &[(String, u64)]| parts.iter().find(|(n, _)| n == name).map_or(0, |(_, ns)| *ns);
+                summary::mean_whole(p.runs.iter().map(|run| of(&run.gpu.causes))) as f64 / 3.6e12
+            };
+            let reserved = summary::mean_whole(p.runs.iter().map(|run| run.gpu.reserved_ns)) as f64 / 3.6e12;
+            let total = format!("{} GPU-h", units::sig(reserved));
+            Bar { policy, values: names.iter().map(hours).collect(), total }
+        });
+        let parts = names
+            .iter()
+            .enumerate()
+            .map(|(i, name)| Part { fill: FILLS[i % FILLS.len()], label: words(name) });
+        Bars {
+            report,
+            parts: parts.collect(),
+            bars: bars.collect(),
+            text: |v| format!("{} GPU-h", units::sig(v)),
+            shares,
+            legend: true,
+        }
+        .render()
+    };
+    let body = format!(
+        "<h3>GPU-hours</h3><figure>{}</figure><h3>Share of reserved time</h3><figure>{}</figure>",
+        chart(false),
+        chart(true)
+    );
+    let intro = "Every reserved GPU-second has one cause, and the causes add up to what is reserved. Only “busy” does \
+                 work that a user sees; the rest is the price of being ready.";
+    frame("gpu", "GPU time by cause", intro, &body)
+}
