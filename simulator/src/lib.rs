@@ -4,5 +4,12 @@
 //! rule about what to load, evict or batch: those are decisions and live in the policy crate.
 
 pub mod cost;
+pub mod engine;
+pub mod kernel;
+pub mod measure;
 pub mod profile;
 pub mod report;
+pub mod run;
+pub mod setup;
+pub mod validate;
+pub mod world;

@@ -26,6 +26,10 @@ pub struct ColdStart {
     pub adapter_fixed_ns: u64,
     /// The same through a loading-optimised store, nanoseconds.
     pub adapter_fast_ns: u64,
+    /// Adapter from disk into a running engine (one process for all functions), nanoseconds.
+    pub adapter_disk_ns: u64,
+    /// Adapter from host memory into a slot of a running engine, nanoseconds.
+    pub adapter_activate_ns: u64,
     /// First-inference work when the kernels are cold, nanoseconds.
     pub kernel_ns: u64,
     /// The same when the kernels were kept in host memory and are copied back, nanoseconds.

@@ -17,3 +17,4 @@ pub mod verdict;
 mod grid;
 #[cfg(test)]
 pub mod sample;
+pub mod per_request;

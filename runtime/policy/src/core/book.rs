@@ -262,6 +262,11 @@ impl Instance {
         Class::ALL.into_iter().find(|&c| self.have[c as usize] != Place::Here)
     }
 
+    /// When the latest load of a class began.
+    pub fn stage_start(&self, class: Class) -> Nanos {
+        self.stage_started[class as usize]
+    }
+
     /// Whether anything is on its way to it.
     pub fn loading(&self) -> bool {
         self.have.contains(&Place::Loading)

@@ -427,7 +427,8 @@ impl Core {
         }
         let soon = self.now.0.saturating_add(self.config.preload.replan_every().0.clamp(1, 10_000_000_000));
         self.instances[i.index()].keep_alive_set = true;
-        self.set_timer(Timer::KeepAlive(i), Nanos(due.0.max(soon)));
+        let at = if due > self.now { due } else { Nanos(soon) };
+        self.set_timer(Timer::KeepAlive(i), at);
     }
 
     /// Whether the pre-loading plan would bring the class back at once.

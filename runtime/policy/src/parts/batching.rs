@@ -97,6 +97,8 @@ impl Batching for BatchingPart {
             Self::FillOrExpire { delay, .. } => {
                 let full = largest_batch(f);
                 let allowed = match delay {
+                    // Always below alpha: a batch that could grow for nothing has nothing to wait for.
+                    Delay::MaxBatch if f.alpha == Nanos::ZERO => Nanos::ZERO,
                     Delay::MaxBatch => f.slo_ttft.saturating_sub(f.prefill(full)),
                     Delay::CurrentBatch => f.slo_ttft.saturating_sub(f.prefill(queue.queued)),
                     Delay::None => Nanos::ZERO,

@@ -1,0 +1,129 @@
+//! Engines on GPUs: phases start, are cut, end; GPUs share themselves among the engines at work.
+
+use super::{Happening, World};
+use crate::engine::{Engine, Outcome};
+use coldframe_policy::event::Event;
+use coldframe_policy::units::{DeviceId, FunctionId, InstanceId, RequestId};
+
+impl World<'_> {
+    /// The instance's engine, made at first use.
+    pub(super) fn engine_for(&mut self, i: InstanceId) -> &mut Engine {
+        if self.engines.len() <= i.index() {
+            self.engines.resize_with(i.index() + 1, || None);
+            self.noted_kv.resize(i.index() + 1, 0);
+        }
+        let slot = &mut self.engines[i.index()];
+        if slot.is_none() {
+            let instance = self.core.instance(i);
+            let model = &self.setup.models[instance.backbone.index()];
+            let limits = self.setup.engine_limits(instance.pool, model.profile.kv_bytes_per_token);
+            *slot = Some(Engine::new(self.setup.step_cost(model), limits));
+        }
+        slot.as_mut().expect("just made")
+    }
+
+    /// An engine got requests: it begins, or its decode run ends at the next step.
+    pub(super) fn rouse(&mut self, i: InstanceId) {
+        let Some(engine) = self.engines.get_mut(i.index()).and_then(Option::as_mut) else { return };
+        let d = self.core.instance(i).device;
+        let gpu = &mut self.gpus[d.index()];
+        let virtual_now = gpu.sharing.advance(self.now);
+        if engine.idle() {
+            self.begin(i, d);
+        } else if let Some(end) = engine.cut(virtual_now) {
+            if gpu.sharing.target(i.0) != Some(end) {
+                gpu.sharing.retarget(i.0, end);
+            }
+        }
+        self.schedule_gpu(d);
+        self.note_kv(i, d);
+        self.account_device(d);
+    }
+
+    /// Starts the engine's next phase, if it has anything to do; the GPU's clock is at now.
+    fn begin(&mut self, i: InstanceId, d: DeviceId) {
+        let mut outcomes = std::mem::take(&mut self.outcomes);
+        let sharing = &mut self.gpus[d.index()].sharing;
+        let now = sharing.virtual_ps();
+        let engine = self.engines[i.index()].as_mut().expect("a known engine");
+        if let Some(end) = engine.begin(now, &mut outcomes) {
+            sharing.start(i.0, end - now);
+        }
+        for outcome in outcomes.drain(..) {
+            match outcome {
+                Outcome::Scheduled(id) => self.scheduled(id),
+                Outcome::Preempted(id) => self.preempted(id),
+                Outcome::First(_) | Outcome::Done(_) => unreachable!("tokens come when a phase ends"),
+            }
+        }
+        self.outcomes = outcomes;
+    }
+
+    fn schedule_gpu(&mut self, d: DeviceId) {
+        let gpu = &mut self.gpus[d.index()];
+        let at = gpu.sharing.next_done_at().unwrap_or(u64::MAX);
+        if at != gpu.scheduled {
+            gpu.scheduled = at;
+            if at != u64::MAX {
+                self.queue.push(at, Happening::Gpu(d.0));
+            }
+        }
+    }
+
+    pub(super) fn gpu_due(&mut self, d: u32) {
+        let gpu = &mut self.gpus[d as usize];
+        if gpu.scheduled != self.now {
+            return; // set before the GPU's users changed
+        }
+        gpu.scheduled = u64::MAX;
+        gpu.sharing.advance(self.now);
+        let device = DeviceId(d);
+        while let Some(user) = self.gpus[d as usize].sharing.take_done() {
+            self.phase_ended(InstanceId(user), device);
+        }
+        self.schedule_gpu(device);
+        self.account_device(device);
+    }
+
+    fn phase_ended(&mut self, i: InstanceId, d: DeviceId) {
+        let mut outcomes = std::mem::take(&mut self.outcomes);
+        let Some(engine) = self.engines[i.index()].as_mut() else { return };
+        engine.complete(&mut outcomes);
+        let mut first_tokens = 0;
+        let mut ended = Vec::new();
+        for outcome in outcomes.drain(..) {
+            match outcome {
+                Outcome::First(id) => first_tokens += u32::from(self.first_token(id)),
+                Outcome::Done(id) => ended.push(id),
+                Outcome::Scheduled(id) => self.scheduled(id),
+                Outcome::Preempted(id) => self.preempted(id),
+            }
+        }
+        self.outcomes = outcomes;
+        self.note_kv(i, d);
+        if first_tokens > 0 {
+            self.note(3, u64::from(i.0), u64::from(first_tokens));
+            self.tell(Event::StepDone { instance: i, first_tokens });
+        }
+        for id in ended {
+            let request = self.ended(id);
+            self.note(2, u64::from(id), u64::from(i.0));
+            let function = FunctionId(request.function);
+            self.tell(Event::RequestDone { request: RequestId(id), instance: i, function, kv: request.kv });
+        }
+        if self.engines[i.index()].as_ref().is_some_and(Engine::idle) {
+            self.begin(i, d);
+            self.note_kv(i, d);
+        }
+    }
+
+    /// Keeps the GPU's KV bytes in step with its engines.
+    fn note_kv(&mut self, i: InstanceId, d: DeviceId) {
+        let Some(engine) = self.engines[i.index()].as_ref() else { return };
+        let per_token = self.setup.models[self.core.instance(i).backbone.index()].profile.kv_bytes_per_token;
+        let bytes = engine.kv_tokens_mid() * per_token;
+        let gpu = &mut self.gpus[d.index()];
+        gpu.kv_bytes = gpu.kv_bytes + bytes - self.noted_kv[i.index()];
+        self.noted_kv[i.index()] = bytes;
+    }
+}

@@ -1,0 +1,207 @@
+//! Requests in flight: from arrival through admission to the last token, with what each waited for.
+
+use super::World;
+use crate::engine::Sequence;
+use crate::measure::collect::{Finished, KINDS};
+use crate::report::per_request::RequestRow;
+use coldframe_policy::artifact::Class;
+use coldframe_policy::core::book::Span;
+use coldframe_policy::event::Refused;
+use coldframe_policy::units::{Bytes, InstanceId, RequestId};
+use coldframe_traces::Record;
+
+/// One request in flight.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Request {
+    id: u64,
+    pub(super) function: u32,
+    arrival: u64,
+    admitted: u64,
+    scheduled: u64,
+    first: u64,
+    prompt: u32,
+    output: u32,
+    pub(super) kv: Bytes,
+    instance: u32,
+    cold: [u64; 5],
+    preemptions: u32,
+}
+
+impl World<'_> {
+    pub(super) fn new_request(&mut self, record: &Record) -> RequestId {
+        let fresh = Request {
+            id: self.arrivals - 1,
+            function: record.function,
+            arrival: self.now,
+            prompt: record.prompt_tokens,
+            output: record.output_tokens,
+            ..Request::default()
+        };
+        self.in_flight += 1;
+        let slot = match self.free_requests.pop() {
+            Some(slot) => {
+                self.requests[slot as usize] = fresh;
+                slot
+            }
+            None => {
+                self.requests.push(fresh);
+                self.requests.len() as u32 - 1
+            }
+        };
+        RequestId(slot)
+    }
+
+    /// Hands a request to its instance's engine and books what it waited for.
+    pub(super) fn admit(&mut self, i: InstanceId, id: RequestId, kv: Bytes) {
+        let now = self.now;
+        let request = &mut self.requests[id.index()];
+        (request.admitted, request.kv, request.instance) = (now, kv, i.0);
+        let instance = self.core.instance(i);
+        let slot = instance.slots.get(&coldframe_policy::units::FunctionId(request.function));
+        let spans = slot.map_or(instance.spans.as_slice(), |s| std::slice::from_ref(&s.span));
+        let mut overlapped = false;
+        for span in spans.iter().filter(|s| s.end.0 > request.arrival) {
+            overlapped |= true;
+            request.cold[span.class as usize] += overlap(span, request.arrival, now);
+        }
+        if overlapped {
+            unstack(&mut request.cold, now - request.arrival);
+        }
+        let adapter_missed = overlapped && request.cold[Class::Adapter as usize] > 0;
+        self.moved.adapter_hits += u64::from(!adapter_missed);
+        self.moved.adapter_misses += u64::from(adapter_missed);
+        let sequence = Sequence {
+            id: id.0,
+            function: request.function,
+            adapter_read: self.adapter_read[request.function as usize],
+            prompt: request.prompt,
+            output: request.output,
+        };
+        self.engine_for(i).push(sequence);
+    }
+
+    pub(super) fn scheduled(&mut self, id: u32) {
+        let request = &mut self.requests[id as usize];
+        if request.scheduled == 0 {
+            request.scheduled = self.now.max(1);
+        }
+    }
+
+    pub(super) fn first_token(&mut self, id: u32) -> bool {
+        let request = &mut self.requests[id as usize];
+        let first = request.first == 0;
+        if first {
+            request.first = self.now.max(1);
+        }
+        first
+    }
+
+    pub(super) fn preempted(&mut self, id: u32) {
+        self.requests[id as usize].preemptions += 1;
+        self.preemptions += 1;
+    }
+
+    /// The last token is out: measure the request and forget it.
+    pub(super) fn ended(&mut self, id: u32) -> Request {
+        let request = self.requests[id as usize];
+        let done = Finished {
+            function: request.function,
+            arrival_ns: request.arrival,
+            first_token_ns: request.first.max(request.arrival),
+            end_ns: self.now,
+            prompt_tokens: request.prompt,
+            output_tokens: request.output,
+            cold_ns: request.cold,
+            prefill_ns: request.first.saturating_sub(request.scheduled.max(request.arrival)),
+        };
+        let (per_prompt, per_output) = self.weights[request.function as usize];
+        let weight = per_prompt * u64::from(request.prompt) + per_output * u64::from(request.output);
+        self.collect.finished(&done, weight);
+        if self.rows.is_some() {
+            self.row(&request, &done);
+        }
+        let device = self.core.instance(InstanceId(request.instance)).device.0;
+        if let Some(watch) = &mut self.watch {
+            watch.request(device, request.instance, request.function, request.arrival, request.admitted, request.first, self.now);
+        }
+        self.in_flight -= 1;
+        self.free_requests.push(id);
+        request
+    }
+
+    fn row(&mut self, request: &Request, done: &Finished) {
+        let (slo_ttft, slo_tpot) = self.collect.met(done);
+        let [container_ns, runtime_ns, backbone_ns, adapter_ns, kernel_ns] = done.cold_ns;
+        let row = RequestRow {
+            id: request.id,
+            function: request.function,
+            gpu: self.core.instance(InstanceId(request.instance)).device.0,
+            arrival_ns: request.arrival,
+            first_scheduled_ns: request.scheduled,
+            cold_kind: KINDS[done.kind()],
+            queue_ns: done.queue_ns(),
+            container_ns,
+            runtime_ns,
+            backbone_ns,
+            adapter_ns,
+            kernel_ns,
+            prefill_ns: done.prefill_ns,
+            ttft_ns: done.ttft_ns(),
+            tpot_ns: done.tpot_ns().unwrap_or(0),
+            e2e_ns: done.e2e_ns(),
+            prompt_tokens: request.prompt,
+            output_tokens: request.output,
+            preemptions: request.preemptions,
+            slo_ttft,
+            slo_tpot,
+            outcome: "completed",
+            ..RequestRow::default()
+        };
+        self.write_row(&row);
+    }
+
+    fn write_row(&mut self, row: &RequestRow) {
+        if let Some(rows) = &mut self.rows {
+            if let Err(error) = rows.row(row) {
+                self.row_error.get_or_insert(error);
+            }
+        }
+    }
+
+    pub(super) fn refused(&mut self, id: RequestId, reason: Refused) {
+        let request = self.requests[id.index()];
+        let timed_out = reason == Refused::TimedOut;
+        self.collect.counts.timed_out += u64::from(timed_out);
+        self.collect.counts.refused += u64::from(!timed_out);
+        if self.rows.is_some() {
+            let row = RequestRow {
+                id: request.id,
+                function: request.function,
+                arrival_ns: request.arrival,
+                cold_kind: KINDS[0],
+                queue_ns: self.now - request.arrival,
+                prompt_tokens: request.prompt,
+                output_tokens: request.output,
+                outcome: if timed_out { "timed_out" } else { "refused" },
+                ..RequestRow::default()
+            };
+            self.write_row(&row);
+        }
+        self.in_flight -= 1;
+        self.free_requests.push(id.0);
+    }
+}
+
+fn overlap(span: &Span, from: u64, to: u64) -> u64 {
+    span.end.0.min(to).saturating_sub(span.start.0.max(from))
+}
+
+/// Overlapped stages (library and backbone loads at once) may count a nanosecond twice: later classes give way, so that
+/// the stages of a request never exceed its wait.
+fn unstack(cold: &mut [u64; 5], wait: u64) {
+    let mut left = wait;
+    for stage in cold {
+        *stage = (*stage).min(left);
+        left -= *stage;
+    }
+}

@@ -1,0 +1,4 @@
+//! All integration tests of the simulator in one binary.
+
+mod ground_truth;
+mod timeline;
