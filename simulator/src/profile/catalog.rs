@@ -236,7 +236,7 @@ fn read_shipped<T: Entry>() -> Vec<T> {
 }
 
 // Near enough to be a slip of the hand: an arbitrary limit.
-const NEAR: f64 = 0.6;
+const NEAR: f64 = 0.75;
 
 fn unknown(kind: Kind, name: &str, known: Vec<String>) -> ProfileError {
     let lower = name.to_ascii_lowercase();
