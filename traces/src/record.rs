@@ -107,6 +107,35 @@ pub trait TraceStream: Send {
     fn progress(&self) -> Option<f64> {
         None
     }
+    /// How the records came to be, one line each: source and its hash, laws, seeds, mappings.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+    /// What a user should know before trusting the records (columns left out, laws standing in for data).
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+impl<T: TraceStream + ?Sized> TraceStream for Box<T> {
+    fn next_item(&mut self) -> Result<Option<Item>, TraceError> {
+        (**self).next_item()
+    }
+    fn catalog(&self) -> &Catalog {
+        (**self).catalog()
+    }
+    fn rows_in(&self) -> u64 {
+        (**self).rows_in()
+    }
+    fn progress(&self) -> Option<f64> {
+        (**self).progress()
+    }
+    fn notes(&self) -> Vec<String> {
+        (**self).notes()
+    }
+    fn warnings(&self) -> Vec<String> {
+        (**self).warnings()
+    }
 }
 
 /// Why a trace can't be read at all.

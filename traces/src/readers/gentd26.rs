@@ -1,0 +1,107 @@
+//! GenTD26, LoRA adapters of an image service: `adapter_requests.csv` (adapters, no times) and
+//! `lora_request_trace.csv` (times, no adapter ids).
+//!
+//! Rows of the first keep the file's order, which carries the real locality; their arrivals are Poisson at the rate of
+//! the options. Of several adapters the first counts (98 % of requests use at most one); scales are left out. These
+//! are invocations without tokens: `duration_ns` is the execution time.
+
+use super::lengths::Poisson;
+use super::names::Names;
+use super::rows::{Fault, InColumn, Parser, Rows};
+use super::table::{Header, Splitter};
+use crate::fields::{Clock, parse_seconds};
+use crate::input::Lines;
+use crate::open::OpenOptions;
+use crate::record::{Catalog, Record, TraceError, TraceStream};
+
+struct Adapters {
+    header: Header,
+    columns: [usize; 3],
+    splitter: Splitter,
+    names: Names,
+    name: Vec<u8>,
+    arrivals: Poisson,
+}
+
+/// Opens `adapter_requests.csv`.
+pub fn open_adapters(mut lines: Lines, options: &OpenOptions) -> Result<Box<dyn TraceStream>, TraceError> {
+    let header = Header::read(&mut lines)?;
+    let need = |name| header.need(name, &lines);
+    let columns = [need("base")?, need("exec_s")?, need("adapters")?];
+    let parser = Adapters {
+        header,
+        columns,
+        splitter: Splitter::default(),
+        names: Names::default(),
+        name: vec![],
+        arrivals: Poisson::new(options),
+    };
+    let rows = Rows::new(lines, parser, super::order(options));
+    Ok(Box::new(rows.note([Poisson::note(options), "of several adapters the first counts".to_owned()])))
+}
+
+impl Parser for Adapters {
+    fn parse(&mut self, line: &[u8], catalog: &mut Catalog) -> Result<Record, Fault> {
+        let row = self.splitter.split_as(line, &self.header)?;
+        let [base, seconds, adapters] = self.columns.map(|i| row.get(i));
+        let first = adapters.split(|b| *b == b';' || *b == b':').next().unwrap_or(b"");
+        self.name.clear();
+        self.name.extend_from_slice(base);
+        if !first.is_empty() {
+            self.name.push(b'/');
+            self.name.extend_from_slice(first);
+        }
+        let mut record = Record {
+            duration_ns: parse_seconds(seconds).column("exec_s")?,
+            function: self.names.function([&self.name, first, base, b""], catalog)?,
+            ..Record::default()
+        };
+        record.arrival_ns = self.arrivals.next_ns();
+        Ok(record)
+    }
+}
+
+struct Requests {
+    header: Header,
+    columns: [usize; 4],
+    splitter: Splitter,
+    clock: Clock,
+    names: Names,
+}
+
+/// Opens `lora_request_trace.csv`; the user group is the function and the tenant.
+pub fn open_requests(mut lines: Lines, options: &OpenOptions) -> Result<Box<dyn TraceStream>, TraceError> {
+    let header = Header::read(&mut lines)?;
+    let need = |name| header.need(name, &lines);
+    let columns = [
+        need("gmt_create")?,
+        need("exec_time_seconds")?,
+        need("groupId")?,
+        need("checkpoint_model_version_id")?,
+    ];
+    let parser = Requests {
+        header,
+        columns,
+        splitter: Splitter::default(),
+        clock: Clock::default(),
+        names: Names::default(),
+    };
+    Ok(Box::new(Rows::new(lines, parser, super::order(options))))
+}
+
+impl Parser for Requests {
+    fn parse(&mut self, line: &[u8], catalog: &mut Catalog) -> Result<Record, Fault> {
+        let row = self.splitter.split_as(line, &self.header)?;
+        let [time, seconds, group, base] = self.columns.map(|i| row.get(i));
+        Ok(Record {
+            arrival_ns: self.clock.parse(time).column("gmt_create")?,
+            duration_ns: parse_seconds(seconds).column("exec_time_seconds")?,
+            function: self.names.function([group, b"", base, group], catalog)?,
+            ..Record::default()
+        })
+    }
+
+    fn rebase(&self) -> bool {
+        true
+    }
+}
