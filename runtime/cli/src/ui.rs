@@ -117,3 +117,11 @@ impl Drop for WholeFile {
         }
     }
 }
+
+/// Data on stdout. A reader that closes the pipe early (`head`) is no error.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}

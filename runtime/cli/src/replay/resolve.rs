@@ -1,0 +1,325 @@
+//! From what was typed to runs: policies, fleet, models, tariffs and the trace are looked up and checked here.
+//!
+//! After this nothing is a name any more. Errors say which option, what there is, and the nearest name.
+
+use super::ReplayArgs;
+use crate::names::{nearest, unknown};
+use anyhow::{Context, Result, bail, ensure};
+use coldframe_policy::config::{PolicyConfig, from_table, preset_names, preset_toml, set};
+use coldframe_simulator::cost::Tariff;
+use coldframe_simulator::profile::{FleetProfile, Profiles};
+use coldframe_simulator::report::model::{Inputs, ProfileUsed, TraceSection};
+use coldframe_simulator::setup::{Model, Setup};
+use coldframe_traces::generate::{PRESETS, preset};
+use coldframe_traces::transform::{Map, MapSpec, Repeat};
+use coldframe_traces::{Format, OpenOptions, TraceStream, open, sha256_file};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Runs to do and what their report says of the inputs.
+#[derive(Clone)]
+pub struct Plan {
+    /// Policies, in order.
+    pub policies: Vec<PolicyConfig>,
+    /// Seeds, in order.
+    pub seeds: Vec<u64>,
+    /// Everything but policy and seed.
+    pub base: Setup,
+    /// Tariffs, the primary one first.
+    pub tariffs: Vec<Tariff>,
+    /// Where records come from.
+    pub source: TraceSource,
+    /// Skip refused rows.
+    pub skip_bad_rows: bool,
+    /// For the report.
+    pub trace: TraceSection,
+    /// For the report.
+    pub inputs: Inputs,
+    /// For stderr and the report.
+    pub warnings: Vec<String>,
+    /// A row per request.
+    pub requests: Option<PathBuf>,
+    /// Spans.
+    pub timeline: Option<PathBuf>,
+}
+
+/// A trace that can be opened once per run.
+#[derive(Clone)]
+pub struct TraceSource {
+    file: Option<PathBuf>,
+    preset: Option<String>,
+    data: Option<PathBuf>,
+    options: OpenOptions,
+    map: Option<MapSpec>,
+    repeat: u64,
+}
+
+impl TraceSource {
+    /// The stream of one seed.
+    pub fn open(&self, seed: u64) -> Result<Box<dyn TraceStream>> {
+        if let Some(name) = &self.preset {
+            return Ok(preset(name, self.data.as_deref(), seed)?);
+        }
+        let file = self.file.clone().expect("a source is a preset or a file");
+        let mut options = self.options.clone();
+        options.seed = seed;
+        let stream: Box<dyn TraceStream> = match self.repeat {
+            0 | 1 => open(&file, &options)?,
+            times => {
+                // Each pass counts its own rows and opens the file anew, so memory stays flat.
+                let opener = Box::new(move || open(&file, &options));
+                Box::new(Repeat::new(opener, times)?)
+            }
+        };
+        Ok(match &self.map {
+            Some(map) => Box::new(Map::new(stream, MapSpec { seed, ..map.clone() })?),
+            None => stream,
+        })
+    }
+}
+
+/// Looks everything up.
+pub fn resolve(args: &ReplayArgs) -> Result<Plan> {
+    let mut warnings = Vec::new();
+    ensure!(args.seeds >= 1, "--seeds must be at least 1");
+    ensure!(args.jitter <= 1000, "--jitter is per mille: at most 1000");
+    let policies = args.policy.iter().map(|p| policy(p, &args.set)).collect::<Result<Vec<_>>>()?;
+    let mut names: Vec<&str> = policies.iter().map(|p| p.name.as_str()).collect();
+    if let Some(base) = &args.baseline {
+        if !names.contains(&base.as_str()) {
+            bail!(unknown("--baseline", base, &names));
+        }
+    }
+    names.sort_unstable();
+    if let Some(twice) = names.windows(2).find(|w| w[0] == w[1]) {
+        bail!("policy `{}` is named twice; give one of the files another `name`", twice[0]);
+    }
+    if args.requests.is_some() || args.timeline.is_some() {
+        ensure!(policies.len() == 1 && args.seeds == 1, "--requests and --timeline are for one policy and one seed: say --policy NAME");
+    }
+    let (base, mut profiles) = setup(args, policies[0].clone())?;
+    let tariffs = tariffs(args, &base.gpu.name, &mut warnings)?;
+    let used = |t: &Tariff| ProfileUsed { kind: "tariff".to_owned(), name: t.name.clone(), source: t.source.clone() };
+    profiles.extend(tariffs.iter().map(used));
+    let (source, trace) = source(args)?;
+    let fleet = format!("{} x {} {}", base.workers, base.gpus_per_worker, base.gpu.name);
+    let inputs = Inputs {
+        fleet,
+        gpus: base.workers * base.gpus_per_worker,
+        profiles,
+        slo_ttft_s: args.slo_ttft,
+        slo_tpot_s: args.slo_tpot,
+        primary_tariff: tariffs.first().map(|t| t.name.clone()).unwrap_or_default(),
+        command: command_line(),
+    };
+    Ok(Plan {
+        policies,
+        seeds: (args.seed..args.seed + args.seeds).collect(),
+        base,
+        tariffs,
+        source,
+        skip_bad_rows: args.skip_bad_rows,
+        trace,
+        inputs,
+        warnings,
+        requests: args.requests.clone(),
+        timeline: args.timeline.clone(),
+    })
+}
+
+/// A preset or file with the user's settings on top.
+pub fn policy(name: &str, settings: &[String]) -> Result<PolicyConfig> {
+    let known = preset_names();
+    let is_file = name.ends_with(".toml") || name.contains('/');
+    let mut table = if is_file {
+        let text = std::fs::read_to_string(name).with_context(|| format!("cannot read policy file {name}"))?;
+        text.parse().with_context(|| format!("policy file {name}"))?
+    } else if known.iter().any(|k| k == name) {
+        preset_toml(name)?
+    } else {
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        bail!(unknown("--policy", name, &known));
+    };
+    for setting in settings {
+        let Some((key, value)) = setting.split_once('=') else {
+            bail!("--set {setting}: expected KEY=VALUE, e.g. keep_alive.adapter_s=300");
+        };
+        set(&mut table, key.trim(), value.trim()).map_err(|e| explain(name, key, e))?;
+    }
+    from_table(table, name).map_err(|e| explain(name, "", e))
+}
+
+/// Adds the nearest known key to an "unknown field" error.
+fn explain(policy: &str, key: &str, error: coldframe_policy::config::PolicyError) -> anyhow::Error {
+    let text = error.to_string();
+    let quoted: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
+    let about_field = text.contains("unknown field") || text.contains("unknown variant");
+    let guess = match (about_field, quoted.split_first()) {
+        (true, Some((wrong, known))) => nearest(wrong, known),
+        _ => None,
+    };
+    let hint = guess.map(|g| format!(" — did you mean `{g}`?")).unwrap_or_default();
+    let from = if key.is_empty() { String::new() } else { format!(" (from --set {key})") };
+    anyhow::anyhow!("{text}{from}{hint}\n`coldframe policies show {policy}` prints every setting")
+}
+
+fn setup(args: &ReplayArgs, policy: PolicyConfig) -> Result<(Setup, Vec<ProfileUsed>)> {
+    let fleet = match &args.fleet {
+        Some(name) => Profiles::fleet(name)?,
+        None => FleetProfile {
+            name: String::new(),
+            about: String::new(),
+            source: String::new(),
+            workers: args.workers,
+            gpus_per_worker: args.gpus_per_worker,
+            gpu: args.gpu.clone(),
+            host_memory_bytes: (args.host_memory_gb * 1e9) as u64,
+            vcpus: args.vcpus,
+        },
+    };
+    ensure!(u64::from(fleet.workers) * u64::from(fleet.gpus_per_worker) <= 100_000, "a fleet has at most 100,000 GPUs");
+    let gpu = Profiles::gpu(&fleet.gpu)?;
+    let mut used = Vec::new();
+    let mut note = |kind: &str, name: &str, source: &str| {
+        used.push(ProfileUsed { kind: kind.to_owned(), name: name.to_owned(), source: source.to_owned() });
+    };
+    note("gpu", &gpu.name, &gpu.source);
+    let mut models = Vec::new();
+    for name in &args.model {
+        let profile = Profiles::model(name)?;
+        let mut step = match &args.step {
+            Some(source) => Profiles::step_from(source, &gpu, &profile)?,
+            None => match Profiles::step(&gpu, &profile) {
+                Ok(step) => step,
+                // The default pair of models should not make a GPU unusable that has rows for the first only.
+                Err(_) if !models.is_empty() && args.model == ["llama-2-7b", "llama-2-13b"] => continue,
+                Err(e) => return Err(e.into()),
+            },
+        };
+        if let Some(ms) = args.host_ms {
+            ensure!(ms.is_finite() && ms >= 0.0, "--host-ms must be zero or more");
+            step.host_ps = (ms * 1e9) as u64;
+        }
+        note("model", &profile.name, &profile.source);
+        note("step", &step.name, &step.source);
+        models.push(Model { profile, step });
+    }
+    let cold = Profiles::cold_start(&args.cold_start)?;
+    note("cold-start", &cold.name, &cold.source);
+    for (name, value) in [("--slo-ttft", args.slo_ttft), ("--slo-tpot", args.slo_tpot), ("--host-memory-gb", args.host_memory_gb)] {
+        ensure!(value.is_finite() && value > 0.0, "{name} must be a positive number");
+    }
+    let setup = Setup {
+        policy,
+        gpu,
+        workers: fleet.workers,
+        gpus_per_worker: fleet.gpus_per_worker,
+        host_memory_bytes: fleet.host_memory_bytes,
+        vcpus: fleet.vcpus,
+        models,
+        cold,
+        rank: args.rank,
+        slo_ttft_ns: (args.slo_ttft * 1e9) as u64,
+        slo_tpot_ns: (args.slo_tpot * 1e9) as u64,
+        function_times: BTreeMap::new(),
+        seed: args.seed,
+        jitter_permille: args.jitter,
+        keep_log: false,
+    };
+    setup.check()?;
+    Ok((setup, used))
+}
+
+fn tariffs(args: &ReplayArgs, gpu: &str, warnings: &mut Vec<String>) -> Result<Vec<Tariff>> {
+    if !args.tariff.is_empty() {
+        let all = args.tariff.iter().map(|t| Profiles::tariff(t)).collect::<Result<Vec<_>, _>>()?;
+        if let Some(without) = all.iter().find(|t| !t.prices(gpu)) {
+            bail!("tariff `{}` has no price for a {gpu}; `coldframe profiles show tariff {}` prints what it has", without.name, without.name);
+        }
+        return Ok(all);
+    }
+    let all: Vec<Tariff> = Profiles::tariffs().iter().filter(|t| t.prices(gpu)).cloned().collect();
+    if all.is_empty() {
+        warnings.push(format!("no shipped tariff prices a {gpu}: the report has no money. Give a file with --tariff"));
+    }
+    Ok(all)
+}
+
+fn source(args: &ReplayArgs) -> Result<(TraceSource, TraceSection)> {
+    let path = Path::new(&args.trace);
+    let is_preset = !path.exists() && PRESETS.contains(&args.trace.as_str());
+    if !path.exists() && !is_preset {
+        let looks_like_file = args.trace.contains(['/', '.']);
+        if looks_like_file {
+            bail!("trace file {} does not exist", args.trace);
+        }
+        bail!(unknown("--trace", &args.trace, &PRESETS));
+    }
+    let format = match &args.format {
+        None => None,
+        Some(name) => {
+            let known: Vec<&str> = Format::ALL.iter().map(|f| f.name()).collect();
+            let found = Format::ALL.iter().find(|f| f.name() == name);
+            Some(*found.ok_or_else(|| anyhow::anyhow!(unknown("--format", name, &known)))?)
+        }
+    };
+    let mut mapping = Vec::new();
+    let map = match args.adapters {
+        None => None,
+        Some(n) => {
+            ensure!(!is_preset, "--adapters maps a trace file; presets bring their own functions");
+            // One backbone unless the user names several: adapters of one base model is the usual case.
+            let spec = MapSpec { functions: n, zipf_s: args.zipf, stickiness: args.sticky, base_models: vec![args.model[0].clone()], seed: args.seed };
+            mapping.push(spec.note());
+            Some(spec)
+        }
+    };
+    if args.repeat > 1 {
+        mapping.push(format!("repeated {} times end to end", args.repeat));
+    }
+    let options = OpenOptions { format, sort: args.sort, ..OpenOptions::default() };
+    let source = TraceSource {
+        file: (!is_preset).then(|| path.to_owned()),
+        preset: is_preset.then(|| args.trace.clone()),
+        data: args.data.clone(),
+        options,
+        map,
+        repeat: args.repeat,
+    };
+    if is_preset {
+        let from = if args.data.is_some() { "sampled from the public data" } else { "drawn from the fitted laws (COLDFRAME_DATA is not set)" };
+        mapping.push(format!("workload preset {}, {from}, one draw per seed", args.trace));
+    }
+    let name = if is_preset { args.trace.clone() } else { path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned()) };
+    let sha256 = if is_preset { String::new() } else { sha256_file(path)? };
+    let section = TraceSection {
+        name,
+        sha256,
+        format: args.format.clone().unwrap_or_else(|| if is_preset { "preset".to_owned() } else { "by first line".to_owned() }),
+        mapping,
+        ..TraceSection::default()
+    };
+    Ok((source, section))
+}
+
+/// The command that repeats the run, with the program's name rather than its place.
+fn command_line() -> String {
+    let quoted = std::env::args().skip(1).map(|a| if a.contains([' ', '{', '\'']) { format!("{a:?}") } else { a });
+    std::iter::once("coldframe".to_owned()).chain(quoted).collect::<Vec<_>>().join(" ")
+}
+
+/// What the model leaves out, for every report.
+pub fn limits() -> Vec<String> {
+    [
+        "Step times are fits of public measurements (2 to 6 % mean error, single points up to 22 %); GPUs and models without rows are refused, not guessed.",
+        "Prefix caching is not modelled: every prompt is prefilled whole.",
+        "Adapters cost one grouped kernel per layer plus one read of their weights per step; ranks share one constant.",
+        "Engines that share a GPU slow each other down equally (processor sharing); spatial partitioning is not modelled.",
+        "Output lengths are known at admission where KV memory is reserved per request; a paged pool learns them as they come.",
+        "Checkpoints and adapters start on each worker's disk; the first fetch from a remote store is not counted.",
+        "The run ends with the last request: what is kept alive after it is not billed, for any policy.",
+        "Workers do not fail.",
+    ]
+    .map(str::to_owned)
+    .into()
+}
