@@ -1,0 +1,3 @@
+//! What a trace looks like: rates, gaps, burstiness, popularity, lengths.
+
+pub mod functions;
