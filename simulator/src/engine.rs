@@ -122,6 +122,7 @@ pub struct Engine {
     started: u64,
     adapters: Vec<(u32, u32, u64)>,
     adapter_read: u64,
+    gaps: VecDeque<(u64, u64)>,
     /// Preemptions so far.
     pub preemptions: u64,
 }
@@ -146,6 +147,7 @@ impl Engine {
             started: 0,
             adapters: Vec::new(),
             adapter_read: 0,
+            gaps: VecDeque::new(),
             preemptions: 0,
         }
     }
@@ -227,6 +229,34 @@ impl Engine {
         let ramp = growth * u128::from(n) * u128::from(n.saturating_sub(1)) / 2;
         let total = u128::from(n) * u128::from(self.step_work()) + ramp;
         self.cost.isolated(total.min(u128::from(u64::MAX / 4)) as u64)
+    }
+
+    /// Decode steps done.
+    pub fn steps(&self) -> u64 {
+        self.step
+    }
+
+    /// Tells how long the phase that ends now took in real time; call before [`Engine::complete`].
+    pub fn note_gap(&mut self, elapsed_ns: u64) {
+        let steps = match self.phase {
+            Phase::Idle => return,
+            Phase::Decode { steps } => steps,
+            Phase::Mixed => 1,
+        };
+        if self.running.is_empty() {
+            self.gaps.clear();
+        }
+        let gap = elapsed_ns.div_ceil(steps.max(1));
+        while self.gaps.back().is_some_and(|&(_, g)| g <= gap) {
+            self.gaps.pop_back();
+        }
+        self.gaps.push_back((self.step + steps, gap));
+    }
+
+    /// The longest mean step of any phase that ended after `step`, ns: a monotone queue keeps only the maxima to come.
+    pub fn gap_since(&self, step: u64) -> u64 {
+        let first = self.gaps.partition_point(|&(at, _)| at <= step);
+        self.gaps.get(first).map_or(0, |&(_, gap)| gap)
     }
 
     /// Completes the phase that ended; outcomes in order of sequence numbers within a step.

@@ -1,15 +1,22 @@
 //! The `coldframe` binary: parse, resolve, run, print.
 
+mod compare;
 mod completions;
+mod names;
+mod policies;
 mod profiles;
+mod replay;
 mod ui;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
 
+const EXITS: &str = "Exit codes: 0 done, 1 something is wrong with an input (the message says what and where), \
+2 the command line is not understood, 130 interrupted with Ctrl-C (no output file is left half written).";
+
 /// Serverless LoRA functions on one shared backbone, and a simulator that says what a policy costs.
 #[derive(Parser)]
-#[command(name = "coldframe", version, propagate_version = true)]
+#[command(name = "coldframe", version, propagate_version = true, after_help = EXITS)]
 struct Cli {
     /// Print data as JSON on stdout
     #[arg(long, global = true)]
@@ -23,6 +30,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Replay(Box<replay::ReplayArgs>),
+    Compare(compare::CompareArgs),
+    Policies(policies::PoliciesArgs),
     /// List and print hardware profiles and tariffs
     Profiles(profiles::ProfilesArgs),
     /// Print a completion script for a shell
@@ -47,6 +57,9 @@ fn main() -> ExitCode {
 
 fn run(command: Command, ui: &ui::Ui) -> anyhow::Result<()> {
     match command {
+        Command::Replay(args) => replay::run(*args, ui),
+        Command::Compare(args) => compare::run(args, ui),
+        Command::Policies(args) => policies::run(args, ui),
         Command::Profiles(args) => profiles::run(args, ui),
         Command::Completions(args) => completions::run(args, Cli::command()),
     }

@@ -4,17 +4,19 @@
 //! read back from a file looks the same as one just made. It leaves out collecting the numbers: the kernel does that.
 
 pub mod check;
+pub mod compare;
 pub mod html;
 pub mod json;
 pub mod metrics;
 pub mod model;
+pub mod per_request;
 pub mod schema;
 pub mod summary;
 pub mod table;
+pub mod timeline;
 pub mod units;
 pub mod verdict;
 
 mod grid;
 #[cfg(test)]
 pub mod sample;
-pub mod per_request;

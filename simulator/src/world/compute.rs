@@ -11,6 +11,7 @@ impl World<'_> {
         if self.engines.len() <= i.index() {
             self.engines.resize_with(i.index() + 1, || None);
             self.noted_kv.resize(i.index() + 1, 0);
+            self.phase_began.resize(i.index() + 1, 0);
         }
         let slot = &mut self.engines[i.index()];
         if slot.is_none() {
@@ -48,6 +49,7 @@ impl World<'_> {
         let engine = self.engines[i.index()].as_mut().expect("a known engine");
         if let Some(end) = engine.begin(now, &mut outcomes) {
             sharing.start(i.0, end - now);
+            self.phase_began[i.index()] = self.now;
         }
         for outcome in outcomes.drain(..) {
             match outcome {
@@ -88,13 +90,20 @@ impl World<'_> {
     fn phase_ended(&mut self, i: InstanceId, d: DeviceId) {
         let mut outcomes = std::mem::take(&mut self.outcomes);
         let Some(engine) = self.engines[i.index()].as_mut() else { return };
+        engine.note_gap(self.now - self.phase_began[i.index()]);
         engine.complete(&mut outcomes);
+        let step = engine.steps();
         let mut first_tokens = 0;
         let mut ended = Vec::new();
         for outcome in outcomes.drain(..) {
             match outcome {
-                Outcome::First(id) => first_tokens += u32::from(self.first_token(id)),
-                Outcome::Done(id) => ended.push(id),
+                Outcome::First(id) => first_tokens += u32::from(self.first_token(id, step)),
+                Outcome::Done(id) => {
+                    let engine = self.engines[i.index()].as_ref().expect("the engine that just stepped");
+                    let gap = engine.gap_since(self.joined(id));
+                    self.gap(id, gap);
+                    ended.push(id);
+                }
                 Outcome::Scheduled(id) => self.scheduled(id),
                 Outcome::Preempted(id) => self.preempted(id),
             }

@@ -3,7 +3,7 @@
 use super::World;
 use crate::engine::Sequence;
 use crate::measure::collect::{Finished, KINDS};
-use crate::report::per_request::RequestRow;
+use crate::report::per_request::{Outcome as Ended, RequestRow};
 use coldframe_policy::artifact::Class;
 use coldframe_policy::core::book::Span;
 use coldframe_policy::event::Refused;
@@ -25,6 +25,8 @@ pub(super) struct Request {
     instance: u32,
     cold: [u64; 5],
     preemptions: u32,
+    joined: u64,
+    worst_gap: u64,
 }
 
 impl World<'_> {
@@ -87,9 +89,11 @@ impl World<'_> {
         }
     }
 
-    pub(super) fn first_token(&mut self, id: u32) -> bool {
+    /// Notes a first token at the engine's step; false when the request had one before a preemption.
+    pub(super) fn first_token(&mut self, id: u32, step: u64) -> bool {
         let request = &mut self.requests[id as usize];
         let first = request.first == 0;
+        request.joined = step;
         if first {
             request.first = self.now.max(1);
         }
@@ -99,6 +103,17 @@ impl World<'_> {
     pub(super) fn preempted(&mut self, id: u32) {
         self.requests[id as usize].preemptions += 1;
         self.preemptions += 1;
+    }
+
+    /// Notes the longest gap between two of a request's tokens, ns.
+    pub(super) fn gap(&mut self, id: u32, ns: u64) {
+        let worst = &mut self.requests[id as usize].worst_gap;
+        *worst = ns.max(*worst);
+    }
+
+    /// The step after which a request began to decode.
+    pub(super) fn joined(&self, id: u32) -> u64 {
+        self.requests[id as usize].joined
     }
 
     /// The last token is out: measure the request and forget it.
@@ -118,7 +133,7 @@ impl World<'_> {
         let weight = per_prompt * u64::from(request.prompt) + per_output * u64::from(request.output);
         self.collect.finished(&done, weight);
         if self.rows.is_some() {
-            self.row(&request, &done);
+            self.row(&request, &done, weight);
         }
         let device = self.core.instance(InstanceId(request.instance)).device.0;
         if let Some(watch) = &mut self.watch {
@@ -129,7 +144,7 @@ impl World<'_> {
         request
     }
 
-    fn row(&mut self, request: &Request, done: &Finished) {
+    fn row(&mut self, request: &Request, done: &Finished, weight: u64) {
         let (slo_ttft, slo_tpot) = self.collect.met(done);
         let [container_ns, runtime_ns, backbone_ns, adapter_ns, kernel_ns] = done.cold_ns;
         let row = RequestRow {
@@ -154,7 +169,12 @@ impl World<'_> {
             preemptions: request.preemptions,
             slo_ttft,
             slo_tpot,
-            outcome: "completed",
+            outcome: Ended::Completed,
+            worst_gap_ns: request.worst_gap,
+            adapter: request.function,
+            base_model: request.function,
+            seed: self.setup.seed,
+            compute_ns: weight / 1000,
             ..RequestRow::default()
         };
         self.write_row(&row);
@@ -182,7 +202,10 @@ impl World<'_> {
                 queue_ns: self.now - request.arrival,
                 prompt_tokens: request.prompt,
                 output_tokens: request.output,
-                outcome: if timed_out { "timed_out" } else { "refused" },
+                outcome: if timed_out { Ended::TimedOut } else { Ended::Refused },
+                adapter: request.function,
+                base_model: request.function,
+                seed: self.setup.seed,
                 ..RequestRow::default()
             };
             self.write_row(&row);

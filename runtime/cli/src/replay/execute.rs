@@ -81,7 +81,11 @@ fn one(plan: &Plan, job: Job, ui: &Ui, mut poll: impl FnMut(Option<f64>) -> bool
     setup.policy = plan.policies[job.policy].clone();
     setup.seed = job.seed;
     let (cpu, wall) = (ThreadTime::now(), Instant::now());
+    let names = super::outputs::Names::default();
     let mut trace = plan.source.open(job.seed)?;
+    if plan.requests.is_some() || plan.timeline.is_some() {
+        trace = Box::new(super::outputs::Tap::new(trace, names.clone()));
+    }
     let mut seen = 0u64;
     let mut note = |row: Refusal| {
         seen += 1;
@@ -90,7 +94,7 @@ fn one(plan: &Plan, job: Job, ui: &Ui, mut poll: impl FnMut(Option<f64>) -> bool
             ui.warn(&format!("skipped {}:{}: {column}{}", row.file.display(), row.line, row.reason));
         }
     };
-    let mut files = super::outputs::Outputs::open(plan, &setup)?;
+    let mut files = super::outputs::Outputs::open(plan, &setup, &names)?;
     let (rows, watch) = files.hooks();
     let hooks = Hooks {
         rows,
@@ -105,7 +109,7 @@ fn one(plan: &Plan, job: Job, ui: &Ui, mut poll: impl FnMut(Option<f64>) -> bool
         RunError::Row(row) => anyhow::anyhow!("{}\n--skip-bad-rows goes on without such rows", RunError::Row(row)),
         other => other.into(),
     })?;
-    files.finish(trace.catalog())?;
+    files.finish()?;
     let cpu_s = cpu.elapsed().as_secs_f64();
     outcome.report.speed = Speed {
         wall_s: wall.elapsed().as_secs_f64(),

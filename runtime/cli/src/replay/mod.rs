@@ -4,6 +4,7 @@
 
 mod args;
 mod execute;
+mod outputs;
 mod resolve;
 
 pub use args::ReplayArgs;

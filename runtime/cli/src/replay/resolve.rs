@@ -247,13 +247,14 @@ fn tariffs(args: &ReplayArgs, gpu: &str, warnings: &mut Vec<String>) -> Result<V
 
 fn source(args: &ReplayArgs) -> Result<(TraceSource, TraceSection)> {
     let path = Path::new(&args.trace);
-    let is_preset = !path.exists() && PRESETS.contains(&args.trace.as_str());
+    let known: Vec<&str> = PRESETS.iter().map(|p| p.0).collect();
+    let is_preset = !path.exists() && known.contains(&args.trace.as_str());
     if !path.exists() && !is_preset {
         let looks_like_file = args.trace.contains(['/', '.']);
         if looks_like_file {
             bail!("trace file {} does not exist", args.trace);
         }
-        bail!(unknown("--trace", &args.trace, &PRESETS));
+        bail!(unknown("--trace", &args.trace, &known));
     }
     let format = match &args.format {
         None => None,

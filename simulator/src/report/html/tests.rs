@@ -51,6 +51,8 @@ fn odd_reports_give_sound_pages() {
         }
         if let Some(folder) = std::env::var_os("COLDFRAME_SAMPLES").map(std::path::PathBuf::from) {
             std::fs::write(folder.join(format!("{name}.html")), &html).expect("the folder can be written");
+            let json = super::super::json::to_string(&report);
+            std::fs::write(folder.join(format!("{name}.json")), json).expect("the folder can be written");
         }
     }
 }
