@@ -110,8 +110,12 @@ impl Outputs {
     }
 
     /// What the run is given.
-    pub fn hooks(&mut self) -> (Option<&mut (dyn RowSink + 'static)>, Option<&mut dyn Watch>) {
-        let rows = self.rows.as_mut().map(|(sink, _)| sink.as_mut());
+    pub fn hooks(&mut self) -> (Option<&mut dyn RowSink>, Option<&mut dyn Watch>) {
+        // A match, since only a coercion site shortens the lifetime inside the trait object.
+        let rows: Option<&mut dyn RowSink> = match &mut self.rows {
+            Some((sink, _)) => Some(sink.as_mut()),
+            None => None,
+        };
         let watch = self.spans.as_mut().map(|(spans, _)| spans as &mut dyn Watch);
         (rows, watch)
     }
