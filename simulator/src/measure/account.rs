@@ -10,8 +10,16 @@ use coldframe_policy::core::book::{Device, uses};
 
 /// Uses of memory in reports, in order.
 pub const USES: [&str; 7] = ["base", "duplicates", "adapters", "kernels", "kv_used", "kv_unused", "free"];
-const CAUSES: [&str; 8] =
-    ["busy", "loading", "idle_base", "duplicate_weights", "idle_adapters", "idle_kernels", "unused_kv", "idle_free"];
+const CAUSES: [&str; 8] = [
+    "busy",
+    "loading",
+    "idle_base",
+    "duplicate_weights",
+    "idle_adapters",
+    "idle_kernels",
+    "unused_kv",
+    "idle_free",
+];
 
 /// What a device held since its last change.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]

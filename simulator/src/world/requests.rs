@@ -137,7 +137,15 @@ impl World<'_> {
         }
         let device = self.core.instance(InstanceId(request.instance)).device.0;
         if let Some(watch) = &mut self.watch {
-            watch.request(device, request.instance, request.function, request.arrival, request.admitted, request.first, self.now);
+            watch.request(
+                device,
+                request.instance,
+                request.function,
+                request.arrival,
+                request.admitted,
+                request.first,
+                self.now,
+            );
         }
         self.in_flight -= 1;
         self.free_requests.push(id);

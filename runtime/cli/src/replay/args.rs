@@ -23,7 +23,12 @@ pub struct ReplayArgs {
     #[arg(long)]
     pub format: Option<String>,
     /// Policies: presets or TOML files, separated by commas
-    #[arg(long, short, value_delimiter = ',', default_value = "vllm,serverlessllm,instainfer,serverlesslora")]
+    #[arg(
+        long,
+        short,
+        value_delimiter = ',',
+        default_value = "vllm,serverlessllm,instainfer,serverlesslora"
+    )]
     pub policy: Vec<String>,
     /// Change a setting of every policy, e.g. `keep_alive.adapter_s=300`; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]

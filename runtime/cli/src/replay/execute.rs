@@ -32,7 +32,9 @@ pub struct JobResult {
 
 /// Runs all jobs, policies first, seeds within.
 pub fn execute(plan: &Plan, ui: &Ui, threads: usize) -> Result<Vec<JobResult>> {
-    let jobs: Vec<Job> = (0..plan.policies.len()).flat_map(|policy| plan.seeds.iter().map(move |&seed| Job { policy, seed })).collect();
+    let jobs: Vec<Job> = (0..plan.policies.len())
+        .flat_map(|policy| plan.seeds.iter().map(move |&seed| Job { policy, seed }))
+        .collect();
     let next = AtomicUsize::new(0);
     let results: Mutex<Vec<Option<Result<JobResult>>>> = Mutex::new((0..jobs.len()).map(|_| None).collect());
     let shares: Vec<Mutex<f64>> = jobs.iter().map(|_| Mutex::new(0.0)).collect();
@@ -90,7 +92,8 @@ fn one(plan: &Plan, job: Job, ui: &Ui, mut poll: impl FnMut(Option<f64>) -> bool
     let mut note = |row: Refusal| {
         seen += 1;
         if seen <= SHOWN && job.policy == 0 {
-            let column = if row.column.is_empty() { String::new() } else { format!("column `{}`: ", row.column) };
+            let column =
+                if row.column.is_empty() { String::new() } else { format!("column `{}`: ", row.column) };
             ui.warn(&format!("skipped {}:{}: {column}{}", row.file.display(), row.line, row.reason));
         }
     };
@@ -106,7 +109,9 @@ fn one(plan: &Plan, job: Job, ui: &Ui, mut poll: impl FnMut(Option<f64>) -> bool
     let outcome = run(&setup, &plan.tariffs, trace.as_mut(), hooks);
     let mut outcome = outcome.map_err(|e| match e {
         RunError::Stopped => anyhow::Error::from(Interrupted),
-        RunError::Row(row) => anyhow::anyhow!("{}\n--skip-bad-rows goes on without such rows", RunError::Row(row)),
+        RunError::Row(row) => {
+            anyhow::anyhow!("{}\n--skip-bad-rows goes on without such rows", RunError::Row(row))
+        }
         other => other.into(),
     })?;
     files.finish()?;

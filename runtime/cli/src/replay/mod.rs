@@ -23,7 +23,11 @@ pub fn run(args: ReplayArgs, ui: &Ui) -> Result<()> {
     plan.warnings.iter().for_each(|w| ui.warn(w));
     let report = replay(&plan, ui, args.jobs)?;
     let problems = check::check(&report);
-    anyhow::ensure!(problems.is_empty(), "the report contradicts itself (a defect of this program): {}", problems.join("; "));
+    anyhow::ensure!(
+        problems.is_empty(),
+        "the report contradicts itself (a defect of this program): {}",
+        problems.join("; ")
+    );
     if let Some(path) = &args.out {
         let mut file = WholeFile::create(path)?;
         file.write_all(json::to_string(&report).as_bytes())?;
@@ -44,7 +48,10 @@ pub fn print(report: &Report, baseline: Option<String>, ui: &Ui) -> Result<()> {
     let text = if ui.json {
         json::to_string(report)
     } else {
-        table::render(report, &table::TableOptions { width: 120, baseline, colour: std::io::stdout().is_terminal() })
+        table::render(
+            report,
+            &table::TableOptions { width: 120, baseline, colour: std::io::stdout().is_terminal() },
+        )
     };
     crate::ui::print(&text)
 }
@@ -64,7 +71,12 @@ pub fn replay(plan: &Plan, ui: &Ui, threads: usize) -> Result<Report> {
                 config.name
             ));
         }
-        policies.push(PolicyReport { name: config.name.clone(), about: config.about.clone(), parameters: config.flat(), runs });
+        policies.push(PolicyReport {
+            name: config.name.clone(),
+            about: config.about.clone(),
+            parameters: config.flat(),
+            runs,
+        });
     }
     let first = &results[0].outcome;
     let mut trace = plan.trace.clone();

@@ -195,7 +195,15 @@ impl Spans {
 }
 
 impl Watch for Spans {
-    fn stage(&mut self, device: u32, instance: u32, class: Class, function: Option<u32>, start: u64, end: u64) {
+    fn stage(
+        &mut self,
+        device: u32,
+        instance: u32,
+        class: Class,
+        function: Option<u32>,
+        start: u64,
+        end: u64,
+    ) {
         let row = self.lane(2 * device as usize, start, end).min(STAGE_ROWS - 1);
         let name = format!("{} {}", class.name(), self.name(function));
         let args = [("instance", Arg::Whole(u64::from(instance)))];
@@ -203,7 +211,16 @@ impl Watch for Spans {
         self.keep(written);
     }
 
-    fn request(&mut self, device: u32, instance: u32, function: u32, arrival: u64, admitted: u64, first: u64, end: u64) {
+    fn request(
+        &mut self,
+        device: u32,
+        instance: u32,
+        function: u32,
+        arrival: u64,
+        admitted: u64,
+        first: u64,
+        end: u64,
+    ) {
         let row = STAGE_ROWS + self.lane(2 * device as usize + 1, arrival, end);
         let track = Track { gpu: device, row };
         let name = self.name(Some(function));

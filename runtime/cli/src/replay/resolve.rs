@@ -95,11 +95,18 @@ pub fn resolve(args: &ReplayArgs) -> Result<Plan> {
         bail!("policy `{}` is named twice; give one of the files another `name`", twice[0]);
     }
     if args.requests.is_some() || args.timeline.is_some() {
-        ensure!(policies.len() == 1 && args.seeds == 1, "--requests and --timeline are for one policy and one seed: say --policy NAME");
+        ensure!(
+            policies.len() == 1 && args.seeds == 1,
+            "--requests and --timeline are for one policy and one seed: say --policy NAME"
+        );
     }
     let (base, mut profiles) = setup(args, policies[0].clone())?;
     let tariffs = tariffs(args, &base.gpu.name, &mut warnings)?;
-    let used = |t: &Tariff| ProfileUsed { kind: "tariff".to_owned(), name: t.name.clone(), source: t.source.clone() };
+    let used = |t: &Tariff| ProfileUsed {
+        kind: "tariff".to_owned(),
+        name: t.name.clone(),
+        source: t.source.clone(),
+    };
     profiles.extend(tariffs.iter().map(used));
     let (source, trace) = source(args)?;
     let fleet = format!("{} x {} {}", base.workers, base.gpus_per_worker, base.gpu.name);
@@ -132,7 +139,8 @@ pub fn policy(name: &str, settings: &[String]) -> Result<PolicyConfig> {
     let known = preset_names();
     let is_file = name.ends_with(".toml") || name.contains('/');
     let mut table = if is_file {
-        let text = std::fs::read_to_string(name).with_context(|| format!("cannot read policy file {name}"))?;
+        let text =
+            std::fs::read_to_string(name).with_context(|| format!("cannot read policy file {name}"))?;
         text.parse().with_context(|| format!("policy file {name}"))?
     } else if known.iter().any(|k| k == name) {
         preset_toml(name)?
@@ -177,7 +185,10 @@ fn setup(args: &ReplayArgs, policy: PolicyConfig) -> Result<(Setup, Vec<ProfileU
             vcpus: args.vcpus,
         },
     };
-    ensure!(u64::from(fleet.workers) * u64::from(fleet.gpus_per_worker) <= 100_000, "a fleet has at most 100,000 GPUs");
+    ensure!(
+        u64::from(fleet.workers) * u64::from(fleet.gpus_per_worker) <= 100_000,
+        "a fleet has at most 100,000 GPUs"
+    );
     let gpu = Profiles::gpu(&fleet.gpu)?;
     let mut used = Vec::new();
     let mut note = |kind: &str, name: &str, source: &str| {
@@ -206,7 +217,11 @@ fn setup(args: &ReplayArgs, policy: PolicyConfig) -> Result<(Setup, Vec<ProfileU
     }
     let cold = Profiles::cold_start(&args.cold_start)?;
     note("cold-start", &cold.name, &cold.source);
-    for (name, value) in [("--slo-ttft", args.slo_ttft), ("--slo-tpot", args.slo_tpot), ("--host-memory-gb", args.host_memory_gb)] {
+    for (name, value) in [
+        ("--slo-ttft", args.slo_ttft),
+        ("--slo-tpot", args.slo_tpot),
+        ("--host-memory-gb", args.host_memory_gb),
+    ] {
         ensure!(value.is_finite() && value > 0.0, "{name} must be a positive number");
     }
     let setup = Setup {
@@ -234,13 +249,19 @@ fn tariffs(args: &ReplayArgs, gpu: &str, warnings: &mut Vec<String>) -> Result<V
     if !args.tariff.is_empty() {
         let all = args.tariff.iter().map(|t| Profiles::tariff(t)).collect::<Result<Vec<_>, _>>()?;
         if let Some(without) = all.iter().find(|t| !t.prices(gpu)) {
-            bail!("tariff `{}` has no price for a {gpu}; `coldframe profiles show tariff {}` prints what it has", without.name, without.name);
+            bail!(
+                "tariff `{}` has no price for a {gpu}; `coldframe profiles show tariff {}` prints what it has",
+                without.name,
+                without.name
+            );
         }
         return Ok(all);
     }
     let all: Vec<Tariff> = Profiles::tariffs().iter().filter(|t| t.prices(gpu)).cloned().collect();
     if all.is_empty() {
-        warnings.push(format!("no shipped tariff prices a {gpu}: the report has no money. Give a file with --tariff"));
+        warnings.push(format!(
+            "no shipped tariff prices a {gpu}: the report has no money. Give a file with --tariff"
+        ));
     }
     Ok(all)
 }
@@ -270,7 +291,13 @@ fn source(args: &ReplayArgs) -> Result<(TraceSource, TraceSection)> {
         Some(n) => {
             ensure!(!is_preset, "--adapters maps a trace file; presets bring their own functions");
             // One backbone unless the user names several: adapters of one base model is the usual case.
-            let spec = MapSpec { functions: n, zipf_s: args.zipf, stickiness: args.sticky, base_models: vec![args.model[0].clone()], seed: args.seed };
+            let spec = MapSpec {
+                functions: n,
+                zipf_s: args.zipf,
+                stickiness: args.sticky,
+                base_models: vec![args.model[0].clone()],
+                seed: args.seed,
+            };
             mapping.push(spec.note());
             Some(spec)
         }
@@ -288,15 +315,26 @@ fn source(args: &ReplayArgs) -> Result<(TraceSource, TraceSection)> {
         repeat: args.repeat,
     };
     if is_preset {
-        let from = if args.data.is_some() { "sampled from the public data" } else { "drawn from the fitted laws (COLDFRAME_DATA is not set)" };
+        let from = if args.data.is_some() {
+            "sampled from the public data"
+        } else {
+            "drawn from the fitted laws (COLDFRAME_DATA is not set)"
+        };
         mapping.push(format!("workload preset {}, {from}, one draw per seed", args.trace));
     }
-    let name = if is_preset { args.trace.clone() } else { path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned()) };
+    let name = if is_preset {
+        args.trace.clone()
+    } else {
+        path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned())
+    };
     let sha256 = if is_preset { String::new() } else { sha256_file(path)? };
     let section = TraceSection {
         name,
         sha256,
-        format: args.format.clone().unwrap_or_else(|| if is_preset { "preset".to_owned() } else { "by first line".to_owned() }),
+        format: args
+            .format
+            .clone()
+            .unwrap_or_else(|| if is_preset { "preset".to_owned() } else { "by first line".to_owned() }),
         mapping,
         ..TraceSection::default()
     };
@@ -305,7 +343,8 @@ fn source(args: &ReplayArgs) -> Result<(TraceSource, TraceSection)> {
 
 /// The command that repeats the run, with the program's name rather than its place.
 fn command_line() -> String {
-    let quoted = std::env::args().skip(1).map(|a| if a.contains([' ', '{', '\'']) { format!("{a:?}") } else { a });
+    let quoted =
+        std::env::args().skip(1).map(|a| if a.contains([' ', '{', '\'']) { format!("{a:?}") } else { a });
     std::iter::once("coldframe".to_owned()).chain(quoted).collect::<Vec<_>>().join(" ")
 }
 

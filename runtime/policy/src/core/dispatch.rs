@@ -174,7 +174,7 @@ impl Core {
         for _ in 0..n {
             let Some(&head) = self.instances[i.index()].queue.front() else { break };
             let kv = if paged { Bytes::ZERO } else { head.kv };
-            if kv > Bytes::ZERO && !self.reserve(d, kv, uses::KV, Room::Evict) {
+            if kv > Bytes::ZERO && !self.reserve(d, kv, uses::KV, Room::Evict(i)) {
                 self.wait_for_memory(i);
                 break;
             }

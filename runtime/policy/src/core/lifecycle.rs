@@ -113,7 +113,7 @@ impl Core {
     /// Begins one stage; false when it has to wait for memory.
     fn begin(&mut self, i: InstanceId, class: Class, asked: bool) -> bool {
         let room = match (asked, self.config.preload.displaces()) {
-            (true, _) => Room::Evict,
+            (true, _) => Room::Evict(i),
             (false, true) => Room::Displace(self.wish_value(i, class).unwrap_or(0)),
             (false, false) => Room::Free,
         };
@@ -133,7 +133,7 @@ impl Core {
             }
             Class::Backbone => self.reserve(d, bytes, uses::DUPLICATES, room),
             Class::Adapter => self.reserve(d, bytes, uses::ADAPTERS, room),
-            Class::Kernel => self.reserve(d, bytes, uses::KERNELS, room),
+            Class::Kernel => self.reserve(d, bytes, uses::KERNELS, room) && self.reserve_pool(i),
         };
         if !ok {
             return self.blocked(i, asked);
@@ -152,6 +152,27 @@ impl Core {
             (Class::Kernel, _) => (Tier::Disk, Tier::Device, bytes),
         };
         self.load(i, class, from, to, bytes);
+        true
+    }
+
+    /// A paged engine takes its KV pool when its process starts: what its share of the device leaves beside weights,
+    /// adapter and context.
+    fn reserve_pool(&mut self, i: InstanceId) -> bool {
+        if !self.config.engine.paged_kv || self.instances[i.index()].pool > Bytes::ZERO {
+            return true;
+        }
+        let d = self.instances[i.index()].device;
+        let share = u128::from(self.devices[d.index()].capacity.0)
+            * u128::from(self.config.engine.memory_permille)
+            / 1000;
+        let fixed = [Class::Backbone, Class::Adapter, Class::Kernel].map(|c| self.device_bytes(i, c));
+        let fixed = fixed.into_iter().fold(Bytes::ZERO, |sum, b| sum + b);
+        let free = self.devices[d.index()].free();
+        let pool = Bytes(share as u64).saturating_sub(fixed).min(free);
+        if !self.reserve(d, pool, uses::KV, Room::Free) {
+            return false;
+        }
+        self.instances[i.index()].pool = pool;
         true
     }
 

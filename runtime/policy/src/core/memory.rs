@@ -14,8 +14,8 @@ use crate::units::{Bytes, DeviceId, InstanceId, Nanos, WorkerId};
 /// What a reservation may do to succeed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Room {
-    /// Evict what the eviction part lets go.
-    Evict,
+    /// Evict what the eviction part lets go, for this instance's queue.
+    Evict(InstanceId),
     /// Evict only what is worth less than this.
     Displace(u64),
     /// Take free memory only.
@@ -50,25 +50,30 @@ impl Core {
         self.mark(d);
     }
 
-    /// Lets instances that wait for memory try again, oldest first; stops at the first that still can't.
+    /// Lets instances that wait for memory try again: first those that only need KV (what they finish frees memory),
+    /// then those that load, each by the age of their oldest request. Loads do not overtake one another.
     pub(super) fn wake(&mut self, d: DeviceId) {
-        for _ in 0..self.devices[d.index()].waiters.len() {
-            let Some(&i) = self.devices[d.index()].waiters.front() else { return };
-            self.devices[d.index()].waiters.pop_front();
-            if !self.instances[i.index()].waiting_memory || self.instances[i.index()].device != d {
+        if self.devices[d.index()].waiters.is_empty() {
+            return;
+        }
+        let waiters = std::mem::take(&mut self.devices[d.index()].waiters);
+        let key = |i: InstanceId| {
+            let instance = &self.instances[i.index()];
+            (instance.missing().is_some(), instance.queue.front().map(|q| q.arrival), i)
+        };
+        let mut order: Vec<_> = waiters.into_iter().map(key).collect();
+        order.sort_unstable();
+        let mut load_stuck = false;
+        for (loads, _, i) in order {
+            if !self.instances[i.index()].waiting_memory || (loads && load_stuck) {
+                if self.instances[i.index()].waiting_memory {
+                    self.devices[d.index()].waiters.push_back(i);
+                }
                 continue;
             }
             self.instances[i.index()].waiting_memory = false;
             self.advance(i);
-            if self.instances[i.index()].waiting_memory {
-                // Still stuck: it goes back to the front, so that a large need is not starved by small ones.
-                let waiters = &mut self.devices[d.index()].waiters;
-                if let Some(at) = waiters.iter().rposition(|&w| w == i) {
-                    waiters.remove(at);
-                    waiters.push_front(i);
-                }
-                return;
-            }
+            load_stuck |= loads && self.instances[i.index()].waiting_memory;
         }
     }
 
@@ -84,7 +89,7 @@ impl Core {
     /// Evicts lowest score first until `missing` bytes are free or on their way out. Evicts nothing when that can't
     /// be reached, since half the room helps nobody.
     fn make_room(&mut self, d: DeviceId, missing: Bytes, room: Room) -> bool {
-        let mut candidates = self.candidates(d);
+        let mut candidates = self.candidates(d, room);
         if let Room::Displace(limit) = room {
             candidates.retain(|c| c.0 < limit);
         }
@@ -107,16 +112,27 @@ impl Core {
         freed >= missing
     }
 
-    /// (score, instance, class, bytes of that class alone) of everything idle on a device. Scores rise from dependants
+    /// (score, instance, class, bytes of that class alone) of everything on a device that no running batch uses. An
+    /// instance with requests of its own queued gives way only to an older request, and after all idle ones: the oldest
+    /// request on a device can always make progress, so waiting instances never block each other for good. Scores rise from dependants
     /// to what they depend on within an instance, so that a greedy walk never takes an adapter before its kernels.
-    fn candidates(&self, d: DeviceId) -> Vec<(u64, Option<InstanceId>, Class, Bytes)> {
+    fn candidates(&self, d: DeviceId, room: Room) -> Vec<(u64, Option<InstanceId>, Class, Bytes)> {
         let mut found = Vec::new();
+        let asker = match room {
+            Room::Evict(me) => self.instances[me.index()].queue.front().map(|q| (me, q.arrival)),
+            _ => None,
+        };
         let part = &self.config.eviction;
         for &i in &self.devices[d.index()].instances {
             let instance = &self.instances[i.index()];
-            if !instance.alive || !instance.idle() {
+            if !instance.alive || instance.running > 0 || instance.loading() {
                 continue;
             }
+            let queued = match (instance.queue.front(), asker) {
+                (None, _) => false,
+                (Some(head), Some((me, oldest))) if i != me && (head.arrival, i) > (oldest, me) => true,
+                _ => continue,
+            };
             let Some(f) = instance.function else { continue };
             let function = &self.functions[f.index()];
             let rate = function.arrivals.per_megasecond(self.now, self.rate_window());
@@ -129,7 +145,7 @@ impl Core {
                 let saved = function.spec.load[class as usize];
                 let seen = Candidate { saved, rate, bytes, idle_since: instance.idle_since };
                 let Some(score) = part.score(&seen) else { continue };
-                floor = score.max(floor);
+                floor = if queued { u64::MAX } else { score.max(floor) };
                 found.push((floor, Some(i), class, bytes));
             }
         }
@@ -150,6 +166,12 @@ impl Core {
                 let park = c == Class::Kernel && class == Class::Kernel && self.offloads_kernels();
                 self.drop_class(i, c, park);
             }
+        }
+        if !self.instances[i.index()].queue.is_empty() {
+            let d = self.instances[i.index()].device;
+            self.instances[i.index()].ripe = false;
+            self.devices[d.index()].ripe.retain(|&x| x != i);
+            self.wait_for_memory(i);
         }
         self.wish(i);
     }
