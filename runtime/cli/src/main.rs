@@ -1,5 +1,6 @@
 //! The `coldframe` binary: parse, resolve, run, print.
 
+mod trace;
 mod ui;
 
 use clap::{Parser, Subcommand};
@@ -20,7 +21,9 @@ struct Cli {
 }
 
 #[derive(Subcommand)]
-enum Command {}
+enum Command {
+    Trace(trace::TraceArgs),
+}
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -38,6 +41,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command, _ui: &ui::Ui) -> anyhow::Result<()> {
-    match command {}
+fn run(command: Command, ui: &ui::Ui) -> anyhow::Result<()> {
+    match command {
+        Command::Trace(args) => trace::run(args, ui),
+    }
 }

@@ -99,7 +99,7 @@ pub fn paper(class: CovClass, data: Option<&Path>, seed: u64) -> Preset {
     let functions = paper_functions();
     let Some(data) = data else { return paper_synthetic(class, functions, seed) };
     let windows = counts_file::read_windows(&azure_2019(data, "windows-4h.csv.gz"), class)?;
-    let chosen = choose_windows(&windows, functions.len(), seed)?;
+    let chosen = choose_windows(&windows, functions.len(), class.name(), seed)?;
     let mut counts = vec![vec![]; chosen.len()];
     let mut files: Vec<&str> = chosen.iter().map(|w| w.file.as_str()).collect();
     files.sort_unstable();
@@ -133,8 +133,13 @@ pub fn paper(class: CovClass, data: Option<&Path>, seed: u64) -> Preset {
 }
 
 /// Distinct functions, one window each, by a seeded shuffle.
-fn choose_windows(windows: &[Window], n: usize, seed: u64) -> Result<Vec<&Window>, TraceError> {
-    let mut rng = Stream::new(seed, "paper-windows");
+fn choose_windows<'a>(
+    windows: &'a [Window],
+    n: usize,
+    label: &str,
+    seed: u64,
+) -> Result<Vec<&'a Window>, TraceError> {
+    let mut rng = Stream::new(seed, &format!("paper-windows-{label}"));
     let mut order: Vec<usize> = (0..windows.len()).collect();
     let mut chosen: Vec<&Window> = vec![];
     for i in 0..order.len() {
