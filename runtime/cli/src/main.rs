@@ -1,12 +1,17 @@
 //! The `coldframe` binary: parse, resolve, run, print.
 
+mod bench;
 mod compare;
 mod completions;
+mod invocations;
 mod names;
+mod paper;
 mod policies;
 mod profiles;
 mod replay;
+mod trace;
 mod ui;
+mod validate;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
@@ -32,9 +37,15 @@ struct Cli {
 enum Command {
     Replay(Box<replay::ReplayArgs>),
     Compare(compare::CompareArgs),
+    Trace(trace::TraceArgs),
     Policies(policies::PoliciesArgs),
     /// List and print hardware profiles and tariffs
     Profiles(profiles::ProfilesArgs),
+    Paper(paper::PaperArgs),
+    Validate(validate::ValidateArgs),
+    ReplayInvocations(invocations::InvocationsArgs),
+    #[command(hide = true)]
+    BenchReplay(bench::BenchArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -59,8 +70,13 @@ fn run(command: Command, ui: &ui::Ui) -> anyhow::Result<()> {
     match command {
         Command::Replay(args) => replay::run(*args, ui),
         Command::Compare(args) => compare::run(args, ui),
+        Command::Trace(args) => trace::run(args, ui),
         Command::Policies(args) => policies::run(args, ui),
         Command::Profiles(args) => profiles::run(args, ui),
+        Command::Paper(args) => paper::run(args, ui),
+        Command::Validate(args) => validate::run(args, ui),
+        Command::ReplayInvocations(args) => invocations::run(args, ui),
+        Command::BenchReplay(args) => bench::run(args, ui),
         Command::Completions(args) => completions::run(args, Cli::command()),
     }
 }

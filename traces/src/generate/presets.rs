@@ -99,7 +99,7 @@ pub fn paper(class: CovClass, data: Option<&Path>, seed: u64) -> Preset {
     let functions = paper_functions();
     let Some(data) = data else { return paper_synthetic(class, functions, seed) };
     let windows = counts_file::read_windows(&azure_2019(data, "windows-4h.csv.gz"), class)?;
-    let chosen = choose_windows(&windows, functions.len(), seed)?;
+    let chosen = choose_windows(&windows, functions.len(), class.name(), seed)?;
     let mut counts = vec![vec![]; chosen.len()];
     let mut files: Vec<&str> = chosen.iter().map(|w| w.file.as_str()).collect();
     files.sort_unstable();
@@ -133,8 +133,13 @@ pub fn paper(class: CovClass, data: Option<&Path>, seed: u64) -> Preset {
 }
 
 /// Distinct functions, one window each, by a seeded shuffle.
-fn choose_windows(windows: &[Window], n: usize, seed: u64) -> Result<Vec<&Window>, TraceError> {
-    let mut rng = Stream::new(seed, "paper-windows");
+fn choose_windows<'a>(
+    windows: &'a [Window],
+    n: usize,
+    label: &str,
+    seed: u64,
+) -> Result<Vec<&'a Window>, TraceError> {
+    let mut rng = Stream::new(seed, &format!("paper-windows-{label}"));
     let mut order: Vec<usize> = (0..windows.len()).collect();
     let mut chosen: Vec<&Window> = vec![];
     for i in 0..order.len() {
@@ -182,6 +187,9 @@ pub fn adapter_zoo(data: &Path, seed: u64) -> Preset {
         open(&data.join("traces/azure-llm-2023/AzureLLMInferenceTrace_conv.csv"), &OpenOptions::default())?;
     let path = data.join("traces/genai-lora-2026/adapter_requests.csv.gz");
     let options = OpenOptions { seed, ..OpenOptions::default() };
+    // The real order has no randomness; seeds differ in where in it they begin. The file has 68,195 rows.
+    let start = Stream::new(seed, "adapter-zoo-start").below(68_195);
+    let mut skip = start;
     let opener = move || -> Preset {
         // The source's 105 image backbones stand for two language ones, dealt by popularity rank.
         let rule = |info: &FunctionInfo| {
@@ -189,12 +197,18 @@ pub fn adapter_zoo(data: &Path, seed: u64) -> Preset {
             let base_model = if rank % 2 == 0 { "llama-2-7b" } else { "llama-2-13b" };
             (!info.adapter.is_empty()).then(|| FunctionInfo { base_model: base_model.into(), ..info.clone() })
         };
-        Ok(Box::new(Rename::new(open(&path, &options)?, "", Box::new(rule))))
+        let mut requests = open(&path, &options)?;
+        for _ in 0..std::mem::take(&mut skip) {
+            requests.next_item()?;
+        }
+        Ok(Box::new(Rename::new(requests, "", Box::new(rule))))
     };
     let composed = Compose::new(conv, Lengths::Keep, Popularity::Follow(Box::new(opener)), seed)?;
-    let note = "preset adapter-zoo: GenTD26 requests with an adapter, in file order; even base ranks on llama-2-7b, \
-                odd on llama-2-13b";
-    Ok(Box::new(Rename::new(composed, note, Box::new(|info| Some(info.clone())))))
+    let note = format!(
+        "preset adapter-zoo: GenTD26 requests with an adapter, in file order from row {start} (seed {seed}); even base \
+         ranks on llama-2-7b, odd on llama-2-13b"
+    );
+    Ok(Box::new(Rename::new(composed, &note, Box::new(|info| Some(info.clone())))))
 }
 
 /// Azure code completion split over 100 functions of llama-2-7b by Zipf 1.1.

@@ -1,0 +1,23 @@
+//! `trace formats`: what can be read.
+
+use crate::ui::Ui;
+use clap::Args;
+use coldframe_traces::Format;
+
+/// List the formats that can be read
+#[derive(Args)]
+#[command(after_help = "Every format is also read packed with gzip or zstd, and told by its first line.
+Written are coldframe-csv, coldframe-jsonl and coldframe-parquet, by the output file's ending.")]
+pub struct FormatsArgs {}
+
+pub fn run(_args: FormatsArgs, ui: &Ui) -> anyhow::Result<()> {
+    if ui.json {
+        let row = |f: &Format| serde_json::json!({ "name": f.name(), "what": f.describe() });
+        println!("{}", Format::ALL.iter().map(row).collect::<serde_json::Value>());
+        return Ok(());
+    }
+    for format in Format::ALL {
+        println!("{:<21} {}", format.name(), format.describe());
+    }
+    Ok(())
+}
