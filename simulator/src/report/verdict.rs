@@ -162,6 +162,15 @@ pub fn margin(report: &Report, verdict: &Verdict) -> Option<String> {
     Some(format!("{} {side} {}", size.trim_start_matches('+'), report.policies[next].name))
 }
 
+/// How far the winner is from the clairvoyant bound, e.g. `12 % above the bound`; `None` without one.
+pub fn left_to_bound(report: &Report, verdict: &Verdict) -> Option<String> {
+    let bound = report.policies.iter().find(|policy| metrics::is_bound(policy))?;
+    let change = summary::change(&report.policies[*verdict.winners.first()?], bound, verdict.metric)?;
+    let size = units::change(change.relative.abs());
+    let side = if change.relative < 0.0 { "below" } else { "above" };
+    Some(format!("{} {side} {}", size.trim_start_matches('+'), bound.name))
+}
+
 /// `a`, `a and b`, `a, b and c`.
 fn join(parts: &[&str]) -> String {
     match parts {
@@ -216,5 +225,7 @@ mod tests {
         let mut report = sample::report(2, 1);
         report.policies[0].name = "bound".into();
         assert!(verdicts(&report).iter().all(|v| v.winners == [1]));
+        let gap = left_to_bound(&report, &verdicts(&report)[0]).expect("there is a bound");
+        assert!(gap.ends_with("above bound"), "{gap}");
     }
 }

@@ -45,6 +45,8 @@ pub struct Bars<'a> {
 
 /// A segment shorter than this share of the axis carries no text; it is in the tooltip.
 const TEXT_MIN: f64 = 0.085;
+/// The same on a phone.
+const TEXT_MIN_NARROW: f64 = 0.14;
 
 impl Bars<'_> {
     /// The bars as HTML.
@@ -114,9 +116,10 @@ impl Bars<'_> {
                 let text =
                     if self.shares { format!("{:.0} %", share(value) * 100.0) } else { units::sig(value) };
                 let x = percent(from + size / 2.0);
+                let minor = if size < TEXT_MIN_NARROW { " minor" } else { "" };
                 let _ = write!(
                     texts,
-                    "<text class=\"in-bar\" x=\"{x}\" y=\"19\" text-anchor=\"middle\">{text}</text>"
+                    "<text class=\"in-bar{minor}\" x=\"{x}\" y=\"19\" text-anchor=\"middle\">{text}</text>"
                 );
             }
             from += size;

@@ -46,11 +46,15 @@ fn card(report: &Report, verdict: &Verdict) -> String {
     let more = if more > 0 { format!("<p>and {more} more</p>") } else { String::new() };
     let margin =
         verdict::margin(report, verdict).map_or(String::new(), |text| format!("<p>{}</p>", esc(&text)));
+    let bound = verdict::left_to_bound(report, verdict)
+        .map_or(String::new(), |text| format!("<p>{}</p>", esc(&text)));
     let sure = match verdict.certainty(report) {
         text if text.is_empty() => text,
         text => format!("<p class=\"sure\">{text}</p>"),
     };
-    format!("<li class=\"card\"><h3>{title}</h3><p class=\"value\">{value}</p>{who}{more}{margin}{sure}</li>")
+    format!(
+        "<li class=\"card\"><h3>{title}</h3><p class=\"value\">{value}</p>{who}{more}{margin}{bound}{sure}</li>"
+    )
 }
 
 fn capital(text: &str) -> String {
