@@ -2,7 +2,7 @@
 //!
 //! With several seeds the chart shows the first; the table holds means over all.
 
-use super::super::model::{Report, RunReport};
+use super::super::model::{LinkReport, Report, RunReport};
 use super::super::summary;
 use super::super::units;
 use super::markup::{Cell, Table, esc, letter, policy, section as frame};
@@ -38,7 +38,9 @@ pub(super) fn section(report: &Report) -> String {
     }
     body.push_str("</div>");
     body.push_str(&table(report, &names).render());
-    let mut intro = "Whole fleet, in GB of 10^9 bytes, all charts on one scale.".to_owned();
+    body.push_str("<h3>Adapters and traffic</h3>");
+    body.push_str(&traffic(report).render());
+    let mut intro = "Whole fleet, in GB of 10⁹ bytes, all charts on one scale.".to_owned();
     if summary::seeds(report) > 1 {
         intro.push_str(" The charts show each policy's first seed, the table means over seeds.");
     }
@@ -130,6 +132,41 @@ fn table(report: &Report, names: &[&str]) -> Table {
     Table {
         caption: "Mean and peak bytes by use, whole fleet".to_owned(),
         head: std::iter::once("policy".to_owned()).chain(names.iter().map(|name| words(name))).collect(),
+        rows: (0..report.policies.len()).map(row).collect(),
+        class: "numbers stacked",
+    }
+}
+
+/// Adapter loads and evictions, and bytes over each link, means over seeds.
+fn traffic(report: &Report) -> Table {
+    let links = part_names(report, |run| run.links.iter().map(|link| link.link.as_str()).collect());
+    let row = |i: usize| {
+        let runs = &report.policies[i].runs;
+        let mean = |value: &dyn Fn(&RunReport) -> u64| {
+            u64::try_from(summary::mean_whole(runs.iter().map(value))).unwrap_or(u64::MAX)
+        };
+        let mut cells = vec![Cell::new(policy(report, i))];
+        for value in [
+            (|run: &RunReport| run.adapters.loads) as fn(&RunReport) -> u64,
+            |run| run.adapters.evictions,
+            |run| run.preemptions,
+        ] {
+            cells.push(Cell::new(units::count(mean(&value))));
+        }
+        for name in &links {
+            let of = |value: fn(&LinkReport) -> u64| {
+                mean(&|run| run.links.iter().find(|link| link.link == *name).map_or(0, value))
+            };
+            let (bytes, transfers) =
+                (units::bytes(of(|link| link.bytes)), units::count(of(|link| link.transfers)));
+            cells.push(Cell::new(format!("{bytes} <small>{transfers} transfers</small>")));
+        }
+        cells
+    };
+    let head = ["policy", "adapter loads", "adapter evictions", "preemptions"].map(str::to_owned).into_iter();
+    Table {
+        caption: "Adapter loads, evictions, preemptions and bytes per kind of link".to_owned(),
+        head: head.chain(links.iter().map(|link| words(link))).collect(),
         rows: (0..report.policies.len()).map(row).collect(),
         class: "numbers stacked",
     }

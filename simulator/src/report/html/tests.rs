@@ -11,6 +11,10 @@ fn odd_reports() -> Vec<(&'static str, Report)> {
     empty.policies.clear();
     let mut no_runs = sample::report(2, 1);
     no_runs.policies[0].runs.clear();
+    let mut long = sample::report(5, 2);
+    for (i, policy) in long.policies.iter_mut().enumerate() {
+        policy.name = format!("{}{i}", "W".repeat(59));
+    }
     let mut bare = sample::report(1, 1);
     bare.policies[0].runs = vec![Default::default()];
     vec![
@@ -22,6 +26,7 @@ fn odd_reports() -> Vec<(&'static str, Report)> {
         ("empty", empty),
         ("no-runs", no_runs),
         ("bare", bare),
+        ("long", long),
     ]
 }
 
