@@ -112,11 +112,11 @@ pub fn parse(path: &Path, text: &[u8]) -> Result<Report, ReadError> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let not_a_report = || ReadError::NotAReport { path: path.to_owned() };
     // Read as anything first: broken JSON must be told from JSON of another shape.
-    serde_json::from_slice::<serde::de::IgnoredAny>(text).map_err(|e| syntax(path, e))?;
+    serde_json::from_slice::<serde::de::IgnoredAny>(text).map_err(|e| syntax(path, text, e))?;
     let head: Head = serde_json::from_slice(text).map_err(|_| not_a_report())?;
     match head.schema {
         Some(serde_json::Value::String(found)) if found == SCHEMA => {
-            serde_json::from_slice(text).map_err(|e| syntax(path, e))
+            serde_json::from_slice(text).map_err(|e| syntax(path, text, e))
         }
         Some(serde_json::Value::String(found)) => {
             let found = printable(&found).chars().take(80).collect();
@@ -126,13 +126,17 @@ pub fn parse(path: &Path, text: &[u8]) -> Result<Report, ReadError> {
     }
 }
 
-fn syntax(path: &Path, error: serde_json::Error) -> ReadError {
-    let text = error.to_string();
+fn syntax(path: &Path, text: &[u8], error: serde_json::Error) -> ReadError {
+    let told = error.to_string();
     // The position is told separately.
-    let message = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
+    let message = told.rsplit_once(" at line ").map_or(told.as_str(), |(message, _)| message);
     let message = printable(message);
     let (line, column) = (error.line(), error.column());
-    ReadError::Syntax { path: path.to_owned(), line, column, message, cut: error.is_eof() }
+    // A number cut in two is an invalid number to the parser, at the very end of the text.
+    let last = text.rsplit(|byte| *byte == b'\n').next().map_or(0, <[u8]>::len);
+    let at_end = line > text.iter().filter(|byte| **byte == b'\n').count() && column >= last && last > 0;
+    let cut = error.is_eof() || (error.is_syntax() && at_end);
+    ReadError::Syntax { path: path.to_owned(), line, column, message, cut }
 }
 
 /// The file's own words go to a terminal, so they may not drive it.
@@ -253,6 +257,15 @@ mod tests {
         let older = error(r#"{"schema": "coldframe.report/0"}"#).to_string();
         assert!(older.contains("replay the trace again"), "{older}");
         assert!(matches!(error(r#"{"schema": "vidur"}"#), ReadError::Version { .. }));
+    }
+
+    #[test]
+    fn any_cut_is_refused() {
+        let text = to_string(&sample::report(1, 1));
+        for end in (0..text.trim_end().len()).step_by(97) {
+            let cut = error(&text[..end]);
+            assert!(matches!(cut, ReadError::Syntax { cut: true, .. }), "cut at {end}: {cut}");
+        }
     }
 
     #[test]

@@ -148,7 +148,8 @@ fn figure(report: &Report, curve: Curve, limit: f64, what: &str) -> Option<Strin
 }
 
 fn quantiles(report: &Report, caption: &str, unit: Unit, of: fn(&RunReport) -> &Quantiles) -> String {
-    const SHOWN: [(&str, fn(&Quantiles) -> f64); 7] = [
+    type Reader = fn(&Quantiles) -> f64;
+    const SHOWN: [(&str, Reader); 7] = [
         ("mean", |q| q.mean),
         ("p50", |q| q.p50),
         ("p90", |q| q.p90),
