@@ -96,33 +96,31 @@ pub(super) fn gpu_time(report: &Report) -> String {
     let names = part_names(report, |run| run.gpu.causes.iter().map(|(name, _)| name.as_str()).collect());
     // Busy solid blue, loading orange, waste patterned, free memory palest.
     const FILLS: [usize; 8] = [0, 1, 2, 3, 4, 5, 6, 7];
+    let most = report.policies.iter().flat_map(|p| &p.runs).map(|run| run.gpu.reserved_ns).max().unwrap_or(0);
+    // Below six minutes hours have too many zeros to read.
+    let hours = most >= 360_000_000_000;
+    let (heading, unit_ns) = if hours { ("GPU-hours", 3.6e12) } else { ("GPU-seconds", 1e9) };
+    let text: fn(f64) -> String =
+        if hours { |v| format!("{} GPU-h", units::sig(v)) } else { |v| format!("{} GPU-s", units::sig(v)) };
     let chart = |shares: bool| {
         let bars = report.policies.iter().enumerate().map(|(policy, p)| {
-            let hours = |name: &&str| {
+            let value = |name: &&str| {
                 let of =
                     |parts: &[(String, u64)]| parts.iter().find(|(n, _)| n == name).map_or(0, |(_, ns)| *ns);
-                summary::mean_whole(p.runs.iter().map(|run| of(&run.gpu.causes))) as f64 / 3.6e12
+                summary::mean_whole(p.runs.iter().map(|run| of(&run.gpu.causes))) as f64 / unit_ns
             };
-            let reserved = summary::mean_whole(p.runs.iter().map(|run| run.gpu.reserved_ns)) as f64 / 3.6e12;
-            let total = format!("{} GPU-h", units::sig(reserved));
-            Bar { policy, values: names.iter().map(hours).collect(), total }
+            let reserved = summary::mean_whole(p.runs.iter().map(|run| run.gpu.reserved_ns)) as f64 / unit_ns;
+            let total = text(reserved);
+            Bar { policy, values: names.iter().map(value).collect(), total }
         });
         let parts = names
             .iter()
             .enumerate()
             .map(|(i, name)| Part { fill: FILLS[i % FILLS.len()], label: words(name) });
-        Bars {
-            report,
-            parts: parts.collect(),
-            bars: bars.collect(),
-            text: |v| format!("{} GPU-h", units::sig(v)),
-            shares,
-            legend: true,
-        }
-        .render()
+        Bars { report, parts: parts.collect(), bars: bars.collect(), text, shares, legend: true }.render()
     };
     let body = format!(
-        "<h3>GPU-hours</h3><figure>{}</figure><h3>Share of reserved time</h3><figure>{}</figure>",
+        "<h3>{heading}</h3><figure>{}</figure><h3>Share of reserved time</h3><figure>{}</figure>",
         chart(false),
         chart(true)
     );
