@@ -22,7 +22,7 @@ pub enum ReadError {
         source: io::Error,
     },
     /// The text is no JSON, is cut short, or a field has the wrong type.
-    #[error("{}, line {line}, column {column}: {message}; {}", path.display(), hint(*cut))]
+    #[error("{}, line {line}, column {column}: {message}; {}", path.display(), hint(*cut, *line, *column))]
     Syntax {
         /// The file.
         path: PathBuf,
@@ -56,8 +56,10 @@ pub enum ReadError {
     },
 }
 
-fn hint(cut: bool) -> &'static str {
-    if cut {
+fn hint(cut: bool, line: usize, column: usize) -> &'static str {
+    if !cut && line == 1 && column <= 1 {
+        "this is no JSON file, so give a report written by `coldframe replay … --out FILE.json`"
+    } else if cut {
         "the file ends too early, so write it again with `coldframe replay … --out FILE.json`"
     } else {
         "the file was changed by hand or by another tool; write it again with `coldframe replay … --out FILE.json`"
@@ -110,25 +112,36 @@ pub fn parse(path: &Path, text: &[u8]) -> Result<Report, ReadError> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let not_a_report = || ReadError::NotAReport { path: path.to_owned() };
     // Read as anything first: broken JSON must be told from JSON of another shape.
-    serde_json::from_slice::<serde::de::IgnoredAny>(text).map_err(|e| syntax(path, e))?;
+    serde_json::from_slice::<serde::de::IgnoredAny>(text).map_err(|e| syntax(path, text, e))?;
     let head: Head = serde_json::from_slice(text).map_err(|_| not_a_report())?;
     match head.schema {
         Some(serde_json::Value::String(found)) if found == SCHEMA => {
-            serde_json::from_slice(text).map_err(|e| syntax(path, e))
+            serde_json::from_slice(text).map_err(|e| syntax(path, text, e))
         }
         Some(serde_json::Value::String(found)) => {
+            let found = printable(&found).chars().take(80).collect();
             Err(ReadError::Version { path: path.to_owned(), found, wanted: SCHEMA })
         }
         _ => Err(not_a_report()),
     }
 }
 
-fn syntax(path: &Path, error: serde_json::Error) -> ReadError {
-    let text = error.to_string();
+fn syntax(path: &Path, text: &[u8], error: serde_json::Error) -> ReadError {
+    let told = error.to_string();
     // The position is told separately.
-    let message = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message).to_owned();
+    let message = told.rsplit_once(" at line ").map_or(told.as_str(), |(message, _)| message);
+    let message = printable(message);
     let (line, column) = (error.line(), error.column());
-    ReadError::Syntax { path: path.to_owned(), line, column, message, cut: error.is_eof() }
+    // A number cut in two is an invalid number to the parser, at the very end of the text.
+    let last = text.rsplit(|byte| *byte == b'\n').next().map_or(0, <[u8]>::len);
+    let at_end = line > text.iter().filter(|byte| **byte == b'\n').count() && column >= last && last > 0;
+    let cut = error.is_eof() || (error.is_syntax() && at_end);
+    ReadError::Syntax { path: path.to_owned(), line, column, message, cut }
+}
+
+/// The file's own words go to a terminal, so they may not drive it.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// Objects over several lines, lists of scalars on one line, lists of lists wrapped every eight.
@@ -247,6 +260,26 @@ mod tests {
     }
 
     #[test]
+    fn any_cut_is_refused() {
+        let text = to_string(&sample::report(1, 1));
+        for end in (0..text.trim_end().len()).step_by(97) {
+            let cut = error(&text[..end]);
+            assert!(matches!(cut, ReadError::Syntax { cut: true, .. }), "cut at {end}: {cut}");
+        }
+    }
+
+    #[test]
+    fn messages_cannot_drive_the_terminal() {
+        for text in [
+            "{\"schema\": \"\\u001b[2J\"}".to_owned(),
+            to_string(&sample::report(1, 1)).replacen("\"rows\"", "\"\\u001b[2J\"", 1),
+        ] {
+            let told = error(&text).to_string();
+            assert!(!told.contains('\u{1b}') && told.contains("[2J"), "{told}");
+        }
+    }
+
+    #[test]
     fn foreign_and_broken_files_are_named() {
         for foreign in ["[1,2]", "3", "{}", r#"{"schema": 1}"#, "null"] {
             assert!(matches!(error(foreign), ReadError::NotAReport { .. }), "{foreign}");
@@ -254,6 +287,7 @@ mod tests {
         let text = to_string(&sample::report(1, 1));
         let cut = error(&text[..text.len() / 2]);
         assert!(matches!(cut, ReadError::Syntax { cut: true, line: 2.., .. }), "{cut}");
+        assert!(error("policy,ttft").to_string().contains("no JSON file"));
         assert!(matches!(error(""), ReadError::Syntax { cut: true, .. }));
         let wrong = text.replacen("\"rows\": ", "\"rows\": \"many\" , \"x\": ", 1);
         let wrong = error(&wrong);

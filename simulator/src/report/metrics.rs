@@ -135,10 +135,13 @@ pub fn by_key(key: &str) -> Option<&'static Metric> {
     METRICS.iter().find(|m| m.key == key)
 }
 
-/// True for a clairvoyant lower bound: it is shown beside the policies and never ranked, since no system can run it.
+/// True for a clairvoyant lower bound, by its name (`bound`, `lower-bound`, `clairvoyant`, also with `-…` behind): it is
+/// shown beside the policies and never ranked, since no system can run it.
 pub fn is_bound(policy: &PolicyReport) -> bool {
-    let name = policy.name.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
-    ["bound", "lower-bound", "clairvoyant", "oracle"].iter().any(|word| name.starts_with(word))
+    let name = policy.name.rsplit('/').next().unwrap_or_default();
+    ["bound", "lower-bound", "clairvoyant"]
+        .iter()
+        .any(|word| name.strip_prefix(word).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')))
 }
 
 /// Share of requests that waited for anything but `warm`; `None` without requests.
@@ -179,6 +182,18 @@ mod tests {
         for key in ["ttft_mean", "tpot_mean", "slo_both", "cold_share", "busy_share", "money_per_1000"] {
             assert_eq!((by_key(key).expect("a known key").value)(&run), None, "{key}");
         }
+    }
+
+    #[test]
+    fn only_bounds_are_bounds() {
+        let named = |name: &str| PolicyReport {
+            name: name.into(),
+            about: String::new(),
+            parameters: Default::default(),
+            runs: Vec::new(),
+        };
+        assert!(["bound", "a/lower-bound", "clairvoyant-2"].iter().all(|name| is_bound(&named(name))));
+        assert!(["bounded-queue", "lru", "bound/lru"].iter().all(|name| !is_bound(&named(name))));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Every sentence is computed, including the ones that say a difference is too small or that a winner served fewer
 //! requests. It leaves out advice on which policy to run: that depends on what latency is worth.
 
-use super::metrics::{self, Metric};
+use super::metrics::{self, Better, Metric};
 use super::model::Report;
 use super::summary::{self, Change};
 use super::units::{self, Unit};
@@ -27,9 +27,13 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// True when there are seeds enough for an interval and it holds zero.
+    /// True when there are seeds enough for an interval and it holds zero, or when the seeds both ran do not bear out
+    /// the order of the means.
     pub fn too_close(&self) -> bool {
-        self.change.is_some_and(|change| change.is_clear() == Some(false))
+        self.change.is_some_and(|change| {
+            let ahead = if self.metric.better == Better::Higher { change.relative } else { -change.relative };
+            change.is_clear() == Some(false) || ahead <= 0.0
+        })
     }
 
     /// How sure the lead is, in words.
@@ -37,10 +41,13 @@ impl Verdict {
         match (self.next, self.change.as_ref()) {
             (None, _) | (_, None) => String::new(),
             (Some(_), Some(change)) => match change.is_clear() {
+                _ if self.too_close() && change.pairs > 1 => {
+                    format!("too close to call over {} seeds", change.pairs)
+                }
+                _ if self.too_close() => "too close to call".to_owned(),
                 Some(true) => format!("clear over {} seeds", change.pairs),
-                Some(false) => format!("too close to call over {} seeds", change.pairs),
-                None if summary::seeds(report) < 2 => "one seed, so no interval".to_owned(),
-                None => "no interval: the two share fewer than two seeds".to_owned(),
+                _ if summary::seeds(report) < 2 => "one seed, so no interval".to_owned(),
+                _ => "no interval: the two share fewer than two seeds".to_owned(),
             },
         }
     }
@@ -157,9 +164,22 @@ fn served(report: &Report, policy: usize) -> f64 {
 /// The lead over the next, e.g. `62 % below serverless-llm`.
 pub fn margin(report: &Report, verdict: &Verdict) -> Option<String> {
     let (next, change) = (verdict.next?, verdict.change?);
-    let size = units::change(change.relative.abs());
-    let side = if change.relative < 0.0 { "below" } else { "above" };
-    Some(format!("{} {side} {}", size.trim_start_matches('+'), report.policies[next].name))
+    Some(format!("{} {}", distance(change.relative), report.policies[next].name))
+}
+
+/// How far the winner is from the clairvoyant bound, e.g. `12 % above the bound`; `None` without one.
+pub fn left_to_bound(report: &Report, verdict: &Verdict) -> Option<String> {
+    let bound = report.policies.iter().find(|policy| metrics::is_bound(policy))?;
+    let change = summary::change(&report.policies[*verdict.winners.first()?], bound, verdict.metric)?;
+    Some(format!("{} {}", distance(change.relative), bound.name))
+}
+
+/// `62 % below`, `4.1 % above`, or `level with` where the digits shown would be zero.
+fn distance(relative: f64) -> String {
+    match units::change(relative.abs()).trim_start_matches('+') {
+        "0.0 %" => "level with".to_owned(),
+        size => format!("{size} {}", if relative < 0.0 { "below" } else { "above" }),
+    }
 }
 
 /// `a`, `a and b`, `a, b and c`.
@@ -216,5 +236,7 @@ mod tests {
         let mut report = sample::report(2, 1);
         report.policies[0].name = "bound".into();
         assert!(verdicts(&report).iter().all(|v| v.winners == [1]));
+        let gap = left_to_bound(&report, &verdicts(&report)[0]).expect("there is a bound");
+        assert!(gap.ends_with("above bound"), "{gap}");
     }
 }

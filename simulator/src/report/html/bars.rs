@@ -43,8 +43,14 @@ pub struct Bars<'a> {
     pub legend: bool,
 }
 
-/// A segment shorter than this share of the axis carries no text; it is in the tooltip.
-const TEXT_MIN: f64 = 0.085;
+/// Width of a text of so many characters as a share of a plot this wide, all in CSS pixels; 7.5 is a wide digit.
+fn needed(characters: usize, plot_px: f64) -> f64 {
+    (characters as f64 * 7.5 + 8.0) / plot_px
+}
+
+/// Width of the plot on a laptop and on a phone.
+const PLOT_PX: f64 = 600.0;
+const PLOT_NARROW_PX: f64 = 340.0;
 
 impl Bars<'_> {
     /// The bars as HTML.
@@ -110,13 +116,15 @@ impl Bars<'_> {
                 (self.text)(value),
                 share(value) * 100.0
             );
-            if size >= TEXT_MIN {
-                let text =
-                    if self.shares { format!("{:.0} %", share(value) * 100.0) } else { units::sig(value) };
+            let text = if self.shares { format!("{:.0} %", share(value) * 100.0) } else { units::sig(value) };
+            let length = text.chars().count();
+            // Without room the number is in the tooltip only.
+            if size >= needed(length, PLOT_PX) {
                 let x = percent(from + size / 2.0);
+                let minor = if size < needed(length, PLOT_NARROW_PX) { " minor" } else { "" };
                 let _ = write!(
                     texts,
-                    "<text class=\"in-bar\" x=\"{x}\" y=\"19\" text-anchor=\"middle\">{text}</text>"
+                    "<text class=\"in-bar{minor}\" x=\"{x}\" y=\"19\" text-anchor=\"middle\">{text}</text>"
                 );
             }
             from += size;

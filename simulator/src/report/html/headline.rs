@@ -25,19 +25,7 @@ fn card(report: &Report, verdict: &Verdict) -> String {
     let metric = verdict.metric;
     let first = verdict.winners[0];
     let found = summary::over_seeds(&report.policies[first], metric);
-    let value = found.map_or(String::new(), |found| {
-        let unit = match metric.unit {
-            Unit::NanoUsd | Unit::Usd => String::new(),
-            other => format!(" <small>{}</small>", other.heading()),
-        };
-        let sign = if unit.is_empty() { "$" } else { "" };
-        let half = found.half.filter(|half| *half > 0.0);
-        let pair =
-            half.map_or(metric.unit.format(found.mean), |half| metric.unit.format_pair(found.mean, half));
-        let (mean, half) = pair.split_once('±').unwrap_or((&pair, ""));
-        let half = if half.is_empty() { String::new() } else { format!(" <small>±{half}</small>") };
-        format!("{sign}{mean}{unit}{half}")
-    });
+    let value = found.map_or(String::new(), |found| shown(metric.unit, found.mean, found.half));
     let compared = report.policies.len() > 1;
     let title = if compared { format!("Best {}", metric.phrase) } else { capital(metric.phrase) };
     let who: String =
@@ -46,11 +34,32 @@ fn card(report: &Report, verdict: &Verdict) -> String {
     let more = if more > 0 { format!("<p>and {more} more</p>") } else { String::new() };
     let margin =
         verdict::margin(report, verdict).map_or(String::new(), |text| format!("<p>{}</p>", esc(&text)));
+    let bound = verdict::left_to_bound(report, verdict)
+        .map_or(String::new(), |text| format!("<p>{}</p>", esc(&text)));
     let sure = match verdict.certainty(report) {
         text if text.is_empty() => text,
         text => format!("<p class=\"sure\">{text}</p>"),
     };
-    format!("<li class=\"card\"><h3>{title}</h3><p class=\"value\">{value}</p>{who}{more}{margin}{sure}</li>")
+    format!(
+        "<li class=\"card\"><h3>{title}</h3><p class=\"value\">{value}</p>{who}{more}{margin}{bound}{sure}</li>"
+    )
+}
+
+/// A value with its unit and half-interval, in a unit that spares it leading zeros.
+fn shown(unit: Unit, mean: f64, half: Option<f64>) -> String {
+    let (unit, name, factor) = match unit {
+        Unit::Seconds if mean < 0.1 => (Unit::Millis, "ms", 1.0),
+        Unit::GpuHours if mean < 0.1 => (Unit::Seconds, "GPU-s", 3600.0),
+        Unit::NanoUsd | Unit::Usd => (unit, "", 1.0),
+        other => (other, other.heading(), 1.0),
+    };
+    let sign = if matches!(unit, Unit::NanoUsd | Unit::Usd) { "$" } else { "" };
+    let (mean, half) = (mean * factor, half.filter(|half| *half > 0.0).map(|half| half * factor));
+    let pair = half.map_or(unit.format(mean), |half| unit.format_pair(mean, half));
+    let (mean, half) = pair.split_once('±').unwrap_or((&pair, ""));
+    let name = if name.is_empty() { String::new() } else { format!(" <small>{name}</small>") };
+    let half = if half.is_empty() { String::new() } else { format!(" <small>±{half}</small>") };
+    format!("{sign}{mean}{name}{half}")
 }
 
 fn capital(text: &str) -> String {

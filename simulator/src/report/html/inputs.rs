@@ -113,13 +113,24 @@ fn runs(report: &Report) -> Table {
                 Cell::new(run.seed.to_string()),
                 Cell::new(units::count(run.events)),
                 Cell::new(units::duration(run.simulated_s)),
+                Cell::new(if run.speed.cpu_s > 0.0 {
+                    format!(
+                        "{}, {} requests/s",
+                        units::duration(run.speed.cpu_s),
+                        units::sig(run.speed.requests_per_cpu_s)
+                    )
+                } else {
+                    "not recorded".to_owned()
+                }),
                 Cell::new(format!("<code>{}</code>", esc(&run.event_digest))),
             ]);
         }
     }
     Table {
         caption: "Runs".to_owned(),
-        head: ["policy", "seed", "events", "simulated", "event digest"].map(str::to_owned).to_vec(),
+        head: ["policy", "seed", "events", "simulated", "CPU time", "event digest"]
+            .map(str::to_owned)
+            .to_vec(),
         rows,
         class: "texts",
     }

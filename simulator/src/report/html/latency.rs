@@ -1,130 +1,15 @@
-//! Latency: the TTFT curve, attainment of the limits, and cost against latency.
+//! What latency buys: attainment of the limits, and cost against latency.
 //!
-//! Curves are means over seeds at each time; the seeds themselves show as points in the last chart.
+//! Curves and quantiles are in `curves`.
 
 use super::super::metrics;
 use super::super::model::{PolicyReport, Report};
 use super::super::summary;
 use super::super::units::{self, Unit};
+use super::curves::{legend, seconds_tick};
 use super::markup::{letter, policy, section as frame};
-use super::svg::{self, Plot, Scale, Tick, percent, tick_text};
-use super::theme::dash;
+use super::svg::{self, Plot, Scale, percent, tick_text};
 use std::fmt::Write;
-
-/// Points of a drawn curve; arbitrary, finer than a pixel on a phone.
-const CURVE_POINTS: usize = 240;
-
-/// Buttons that name the policies and, with the script, hide them.
-fn legend(report: &Report) -> String {
-    let items: String = (0..report.policies.len())
-        .map(|i| {
-            format!(
-                "<li><button type=\"button\" data-toggle=\"{i}\" aria-pressed=\"true\">{}</button></li>",
-                policy(report, i)
-            )
-        })
-        .collect();
-    format!("<ul class=\"legend lines\">{items}</ul>")
-}
-
-fn seconds_tick(value: f64) -> String {
-    match value {
-        v if v < 0.9995e-3 => format!("{} µs", tick_text(v * 1e6)),
-        v if v < 0.9995 => format!("{} ms", tick_text(v * 1e3)),
-        v => format!("{} s", tick_text(v)),
-    }
-}
-
-fn share_ticks() -> Vec<Tick> {
-    Scale::Linear(1.0).ticks(|v| format!("{:.0} %", v * 100.0))
-}
-
-/// The share at or below `x`, mean over the seeds that completed requests.
-fn share_at(policy: &PolicyReport, x: f64) -> f64 {
-    let curves = policy.runs.iter().map(|run| &run.ttft_cdf).filter(|curve| !curve.is_empty());
-    let (mut sum, mut n) = (0.0, 0);
-    for curve in curves {
-        let above = curve.partition_point(|(seconds, _)| *seconds <= x);
-        sum += match (above.checked_sub(1).map(|i| curve[i]), curve.get(above)) {
-            (None, _) => 0.0,
-            (Some((_, share)), None) => share,
-            (Some((x0, y0)), Some(&(x1, y1))) => y0 + (y1 - y0) * (x - x0) / (x1 - x0).max(1e-12),
-        };
-        n += 1;
-    }
-    if n == 0 { 0.0 } else { sum / f64::from(n) }
-}
-
-pub(super) fn curves(report: &Report) -> String {
-    let times =
-        report.policies.iter().flat_map(|p| &p.runs).flat_map(|run| run.ttft_cdf.iter().map(|(x, _)| *x));
-    let limit = report.inputs.slo_ttft_s;
-    let scale = Scale::log(times.chain((limit > 0.0).then_some(limit)));
-    let Scale::Log(low, high) = scale else { return String::new() };
-    let (mut drawn, mut marks, mut empty) = (String::new(), String::new(), Vec::new());
-    if limit > 0.0 {
-        let x = percent(scale.place(limit));
-        let (dx, anchor) = if scale.place(limit) > 0.75 { (-6, "end") } else { (6, "start") };
-        let _ = write!(
-            marks,
-            "<line class=\"limit\" x1=\"{x}\" x2=\"{x}\" y1=\"-4\" y2=\"100%\"/>\
-             <text x=\"{x}\" y=\"100%\" dx=\"{dx}\" dy=\"-8\" text-anchor=\"{anchor}\">limit {}</text>",
-            seconds_tick(limit)
-        );
-    }
-    let with_curve: Vec<usize> = (0..report.policies.len())
-        .filter(|&i| {
-            let has = report.policies[i].runs.iter().any(|run| !run.ttft_cdf.is_empty());
-            if !has {
-                empty.push(report.policies[i].name.clone());
-            }
-            has
-        })
-        .collect();
-    if with_curve.is_empty() {
-        return frame("ttft", "Time to first token", "No request completed, so there is no curve.", "");
-    }
-    for (place, &i) in with_curve.iter().enumerate() {
-        let policy = &report.policies[i];
-        let at = |k: usize| low * (high / low).powf(k as f64 / CURVE_POINTS as f64);
-        let points: Vec<(f64, f64)> =
-            (0..=CURVE_POINTS).map(|k| (k as f64 / CURVE_POINTS as f64, share_at(policy, at(k)))).collect();
-        let name = super::markup::esc(&policy.name);
-        let _ = write!(
-            drawn,
-            "<path class=\"curve s{}\" stroke-dasharray=\"{}\" data-policy=\"{i}\" d=\"{}\"><title>{name}</title></path>",
-            i % 7,
-            dash(i),
-            svg::path(points.iter().copied())
-        );
-        // Letters sit at staggered heights, so that curves close together keep theirs apart.
-        let wanted = 0.3 + 0.62 * (place as f64 + 0.5) / with_curve.len() as f64;
-        if let Some(point) = points.iter().find(|(_, share)| *share >= wanted) {
-            marks.push_str(&svg::letter_mark(i, &letter(i), *point, 0.0, &name));
-        }
-    }
-    let plot = Plot {
-        about: format!(
-            "Share of completed requests by time to first token, one curve for each of {} policies",
-            with_curve.len()
-        ),
-        x: (scale.ticks(seconds_tick), "time to first token, logarithmic".to_owned()),
-        y: (share_ticks(), "share of completed requests at or below".to_owned()),
-        height_px: 340,
-        curves: drawn,
-        marks,
-    };
-    let mut caption = "Further left is faster; a long flat step to the right is cold starts.".to_owned();
-    if summary::seeds(report) > 1 {
-        caption.push_str(" Each curve is the mean of its seeds.");
-    }
-    if !empty.is_empty() {
-        let _ = write!(caption, " No request completed under: {}.", super::markup::esc(&empty.join(", ")));
-    }
-    let body =
-        format!("{}<figure>{}<figcaption>{caption}</figcaption></figure>", legend(report), plot.render());
-    frame("ttft", "Time to first token", "", &body)
-}
 
 /// The three shares of a policy: TTFT, TPOT, both.
 fn shares(policy: &PolicyReport) -> [Option<f64>; 3] {
@@ -250,27 +135,4 @@ fn frontier(report: &Report, spots: &[Spot]) -> String {
         .map(|s| super::markup::esc(&report.policies[s.policy].name))
         .collect();
     format!("Not beaten on both at once: {}.", names.join(", "))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ticks_read_well() {
-        for (value, text) in [(0.0005, "500 µs"), (0.02, "20 ms"), (1.0, "1 s"), (200.0, "200 s")] {
-            assert_eq!(seconds_tick(value), text);
-        }
-    }
-
-    #[test]
-    fn curves_interpolate_and_average() {
-        let mut report = super::super::super::sample::report(1, 2);
-        let policy = &mut report.policies[0];
-        policy.runs[0].ttft_cdf = vec![(1.0, 0.5), (3.0, 1.0)];
-        policy.runs[1].ttft_cdf = vec![(10.0, 1.0)];
-        assert_eq!(share_at(policy, 0.5), 0.0);
-        assert_eq!(share_at(policy, 2.0), 0.375);
-        assert_eq!(share_at(policy, 20.0), 1.0);
-    }
 }

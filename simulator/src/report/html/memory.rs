@@ -2,11 +2,11 @@
 //!
 //! With several seeds the chart shows the first; the table holds means over all.
 
-use super::super::model::{Report, RunReport};
+use super::super::model::{LinkReport, Report, RunReport};
 use super::super::summary;
 use super::super::units;
 use super::markup::{Cell, Table, esc, letter, policy, section as frame};
-use super::svg::{Scale, fill_legend};
+use super::svg::{Scale, fill_legend, tick_text};
 use super::{part_names, words};
 use std::fmt::Write;
 
@@ -16,7 +16,10 @@ const FILLS: [usize; 7] = [0, 3, 1, 5, 4, 6, 7];
 pub(super) fn section(report: &Report) -> String {
     let names = part_names(report, |run| run.memory.by_use.iter().map(|used| used.name.as_str()).collect());
     let all = report.policies.iter().filter_map(|p| p.runs.first()).flat_map(|run| &run.memory.over_time);
-    let scale = Scale::up_to(all.map(|row| gigabytes(row)));
+    let most = all.map(|row| row.iter().sum::<u64>()).max().unwrap_or(0);
+    let size =
+        if most >= 1_000_000_000 { Size { bytes: 1e9, name: "GB" } } else { Size { bytes: 1e6, name: "MB" } };
+    let scale = Scale::up_to(std::iter::once(most as f64 / size.bytes));
     let mut body = fill_legend(
         names
             .iter()
@@ -33,20 +36,25 @@ pub(super) fn section(report: &Report) -> String {
             body,
             "<figure><h3>{}</h3>{}</figure>",
             policy(report, i),
-            chart(run, &names, scale, &format!("{}: device memory by use over time", letter(i)))
+            chart(run, &names, (scale, size), &format!("{}: device memory by use over time", letter(i)))
         );
     }
     body.push_str("</div>");
     body.push_str(&table(report, &names).render());
-    let mut intro = "Whole fleet, in GB of 10^9 bytes, all charts on one scale.".to_owned();
+    body.push_str("<h3>Adapters and traffic</h3>");
+    body.push_str(&traffic(report).render());
+    let mut intro = format!("Whole fleet, in {} (powers of ten), all charts on one scale.", size.name);
     if summary::seeds(report) > 1 {
         intro.push_str(" The charts show each policy's first seed, the table means over seeds.");
     }
     frame("memory", "Memory by use", &intro, &body)
 }
 
-fn gigabytes(row: &[u64]) -> f64 {
-    row.iter().map(|bytes| *bytes as f64).sum::<f64>() * 1e-9
+/// The unit of the charts.
+#[derive(Clone, Copy)]
+struct Size {
+    bytes: f64,
+    name: &'static str,
 }
 
 const WIDTH: f64 = 320.0;
@@ -54,24 +62,24 @@ const HEIGHT: f64 = 150.0;
 const LEFT: f64 = 40.0;
 const BOTTOM: f64 = 22.0;
 
-fn chart(run: &RunReport, names: &[&str], scale: Scale, about: &str) -> String {
+fn chart(run: &RunReport, names: &[&str], (scale, size): (Scale, Size), about: &str) -> String {
     let rows = &run.memory.over_time;
     let (right, top) = (WIDTH - 8.0, 8.0);
     let x = |i: usize| LEFT + (right - LEFT) * i as f64 / (rows.len().max(2) - 1) as f64;
     let y = |value: f64| top + (HEIGHT - top) * (1.0 - scale.place(value));
     let mut out =
         format!("<svg viewBox=\"0 0 {WIDTH} {}\" role=\"img\" aria-label=\"{about}\">", HEIGHT + BOTTOM);
-    for tick in scale.ticks(|v| format!("{} GB", units::sig(v))) {
+    for tick in scale.ticks(tick_text) {
         let at = top + (HEIGHT - top) * (1.0 - tick.place);
         let _ =
             write!(out, "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>");
         if !tick.minor {
-            let text = tick.text.trim_end_matches(" GB");
             let _ = write!(
                 out,
-                "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>",
+                "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
                 LEFT - 6.0,
-                at + 4.0
+                at + 4.0,
+                tick.text
             );
         }
     }
@@ -82,7 +90,7 @@ fn chart(run: &RunReport, names: &[&str], scale: Scale, about: &str) -> String {
         let above: Vec<f64> = places
             .iter()
             .zip(&below)
-            .map(|(&i, base)| base + rows[i].get(u).copied().unwrap_or(0) as f64 * 1e-9)
+            .map(|(&i, base)| base + rows[i].get(u).copied().unwrap_or(0) as f64 / size.bytes)
             .collect();
         if above != below {
             let mut d = String::new();
@@ -130,6 +138,41 @@ fn table(report: &Report, names: &[&str]) -> Table {
     Table {
         caption: "Mean and peak bytes by use, whole fleet".to_owned(),
         head: std::iter::once("policy".to_owned()).chain(names.iter().map(|name| words(name))).collect(),
+        rows: (0..report.policies.len()).map(row).collect(),
+        class: "numbers stacked",
+    }
+}
+
+/// Adapter loads and evictions, and bytes over each link, means over seeds.
+fn traffic(report: &Report) -> Table {
+    let links = part_names(report, |run| run.links.iter().map(|link| link.link.as_str()).collect());
+    let row = |i: usize| {
+        let runs = &report.policies[i].runs;
+        let mean = |value: &dyn Fn(&RunReport) -> u64| {
+            u64::try_from(summary::mean_whole(runs.iter().map(value))).unwrap_or(u64::MAX)
+        };
+        let mut cells = vec![Cell::new(policy(report, i))];
+        for value in [
+            (|run: &RunReport| run.adapters.loads) as fn(&RunReport) -> u64,
+            |run| run.adapters.evictions,
+            |run| run.preemptions,
+        ] {
+            cells.push(Cell::new(units::count(mean(&value))));
+        }
+        for name in &links {
+            let of = |value: fn(&LinkReport) -> u64| {
+                mean(&|run| run.links.iter().find(|link| link.link == *name).map_or(0, value))
+            };
+            let (bytes, transfers) =
+                (units::bytes(of(|link| link.bytes)), units::count(of(|link| link.transfers)));
+            cells.push(Cell::new(format!("{bytes} <small>{transfers} transfers</small>")));
+        }
+        cells
+    };
+    let head = ["policy", "adapter loads", "adapter evictions", "preemptions"].map(str::to_owned).into_iter();
+    Table {
+        caption: "Adapter loads, evictions, preemptions and bytes per kind of link".to_owned(),
+        head: head.chain(links.iter().map(|link| words(link))).collect(),
         rows: (0..report.policies.len()).map(row).collect(),
         class: "numbers stacked",
     }

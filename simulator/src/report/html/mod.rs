@@ -8,6 +8,7 @@ pub mod markup;
 pub mod svg;
 pub mod theme;
 
+mod curves;
 mod headline;
 mod inputs;
 mod latency;
@@ -32,7 +33,7 @@ pub fn render_against(report: &Report, baseline: Option<&str>) -> String {
     if !report.policies.is_empty() {
         sections.extend([
             ("policies", "Side by side", policies::section(report, base)),
-            ("ttft", "Time to first token", latency::curves(report)),
+            ("ttft", "Latency", curves::section(report)),
             ("stages", "Cold-start stages", whereabouts::stages(report)),
             ("slo", "Limits met", latency::attainment(report)),
             ("gpu", "GPU time", whereabouts::gpu_time(report)),

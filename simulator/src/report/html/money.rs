@@ -9,6 +9,12 @@ use super::bars::{Bar, Bars, Part};
 use super::markup::{Cell, Table, esc, policy, section as frame};
 use super::words;
 
+/// A line's fill is the same under every tariff.
+fn fill(line: &str, place: usize) -> usize {
+    let known = ["gpu", "cpu", "memory", "requests", "rounding"];
+    [0, 4, 1, 5, 2, 6, 3][known.iter().position(|name| *name == line).unwrap_or(5 + place % 2)]
+}
+
 /// Functions shown; the JSON holds up to 1,000.
 const FUNCTIONS_SHOWN: usize = 20;
 
@@ -40,16 +46,21 @@ pub(super) fn tariffs(report: &Report) -> String {
 }
 
 fn tariff(report: &Report, name: &str) -> String {
-    const FILLS: [usize; 5] = [0, 4, 1, 5, 2];
     let bills = |policy: usize| {
         report.policies[policy]
             .runs
             .iter()
             .flat_map(move |run| run.bills.iter().filter(move |b| b.tariff == name))
     };
+    // A line below a thousandth of the dearest bill cannot be seen; the total at the bar's end holds it.
+    let most = (0..report.policies.len())
+        .flat_map(bills)
+        .map(|bill| u128::from(bill.total_nano_usd))
+        .max()
+        .unwrap_or(0);
     let mut lines: Vec<&str> = Vec::new();
     for (line, nano) in (0..report.policies.len()).flat_map(bills).flat_map(|bill| &bill.lines) {
-        if *nano > 0 && !lines.contains(&line.as_str()) {
+        if u128::from(*nano) * 1_000 > most && !lines.contains(&line.as_str()) {
             lines.push(line);
         }
     }
@@ -66,11 +77,7 @@ fn tariff(report: &Report, name: &str) -> String {
     };
     Bars {
         report,
-        parts: lines
-            .iter()
-            .enumerate()
-            .map(|(i, l)| Part { fill: FILLS[i % FILLS.len()], label: words(l) })
-            .collect(),
+        parts: lines.iter().enumerate().map(|(i, l)| Part { fill: fill(l, i), label: words(l) }).collect(),
         bars: (0..report.policies.len()).map(bar).collect(),
         text: |v| format!("${}", units::sig(v)),
         shares: false,

@@ -83,15 +83,12 @@ fn changes(report: &Report, base: usize) -> Table {
         });
         std::iter::once(Cell::new(policy(report, i))).chain(cells).collect()
     };
-    let caption = format!(
-        "Relative change against {}{}",
-        esc(&report.policies[base].name),
-        if summary::seeds(report) > 1 {
-            ", with the 95 % interval of differences paired by seed"
-        } else {
-            ""
-        }
-    );
+    let paired = if summary::seeds(report) > 1 {
+        ", with the 95 % interval of differences paired by seed"
+    } else {
+        ""
+    };
+    let caption = format!("Relative change{paired}");
     Table {
         caption,
         head: std::iter::once("policy".to_owned())

@@ -11,6 +11,10 @@ fn odd_reports() -> Vec<(&'static str, Report)> {
     empty.policies.clear();
     let mut no_runs = sample::report(2, 1);
     no_runs.policies[0].runs.clear();
+    let mut long = sample::report(5, 2);
+    for (i, policy) in long.policies.iter_mut().enumerate() {
+        policy.name = format!("{}{i}", "W".repeat(59));
+    }
     let mut bare = sample::report(1, 1);
     bare.policies[0].runs = vec![Default::default()];
     vec![
@@ -22,7 +26,37 @@ fn odd_reports() -> Vec<(&'static str, Report)> {
         ("empty", empty),
         ("no-runs", no_runs),
         ("bare", bare),
+        ("long", long),
+        ("tiny", tiny()),
     ]
+}
+
+/// A demo's scale: milliseconds, megabytes and fractions of a cent.
+fn tiny() -> Report {
+    let mut report = sample::report(3, 3);
+    for run in report.policies.iter_mut().flat_map(|policy| &mut policy.runs) {
+        run.gpu.reserved_ns /= 1_000_000;
+        run.gpu.causes.iter_mut().for_each(|cause| cause.1 /= 1_000_000);
+        run.memory.over_time.iter_mut().flatten().for_each(|bytes| *bytes /= 10_000);
+        run.memory.by_use.iter_mut().for_each(|used| used.mean_bytes /= 10_000);
+        for bill in &mut run.bills {
+            bill.total_nano_usd /= 1_000_000;
+            bill.lines.iter_mut().for_each(|line| line.1 /= 1_000_000);
+            bill.per_1000_requests_usd /= 1e6;
+            bill.per_million_tokens_usd /= 1e6;
+        }
+        run.functions.iter_mut().for_each(|function| function.money_nano_usd /= 1_000_000);
+        run.ttft_cdf.iter_mut().for_each(|point| point.0 /= 1e3);
+        for q in [&mut run.ttft_s, &mut run.tpot_s, &mut run.e2e_s] {
+            for value in [&mut q.mean, &mut q.p50, &mut q.p90, &mut q.p95, &mut q.p99, &mut q.max] {
+                *value /= 1e3;
+            }
+        }
+        run.stages.iter_mut().for_each(|stage| {
+            (stage.mean_s, stage.cold_mean_s) = (stage.mean_s / 1e3, stage.cold_mean_s / 1e3)
+        });
+    }
+    report
 }
 
 /// Every start tag is closed, in order; void and self-closed ones aside.
