@@ -214,7 +214,11 @@ impl Engine {
     /// The next decode step, ps, isolation not counted.
     fn step_work(&self) -> u64 {
         let c = &self.cost;
-        c.decode_a + c.decode_b * self.rows_running() + c.decode_c * self.cached + c.host + self.adapter_work()
+        c.decode_a
+            + c.decode_b * self.rows_running()
+            + c.decode_c * self.cached
+            + c.host
+            + self.adapter_work()
     }
 
     fn adapter_work(&self) -> u64 {
@@ -370,7 +374,9 @@ impl Engine {
             self.prefilling.push((sequence, 0));
             self.chunks.push(chunk as u32);
         }
-        if self.prefilling.is_empty() || (tokens == 0 && rows > 0 && self.chunks.iter().all(|&c| c == 0) && self.stuck()) {
+        if self.prefilling.is_empty()
+            || (tokens == 0 && rows > 0 && self.chunks.iter().all(|&c| c == 0) && self.stuck())
+        {
             return None;
         }
         if tokens == 0 && self.stuck() {
@@ -411,7 +417,8 @@ impl Engine {
     /// Puts the newest running sequence back to waiting: its KV is dropped and recomputed.
     fn preempt(&mut self, out: &mut Vec<Outcome>) {
         let mut all = std::mem::take(&mut self.running).into_vec();
-        let newest = all.iter().enumerate().max_by_key(|(_, Reverse((_, joined, _)))| *joined).map(|(n, _)| n);
+        let newest =
+            all.iter().enumerate().max_by_key(|(_, Reverse((_, joined, _)))| *joined).map(|(n, _)| n);
         let Reverse((end, _, row)) = all.swap_remove(newest.expect("rows are running"));
         self.running = all.into();
         let mut sequence = self.take_row(row);
@@ -426,7 +433,10 @@ impl Engine {
 
     fn adapter_fits(&self, s: &Sequence) -> bool {
         let cap = self.limits.max_adapters as usize;
-        cap == 0 || s.adapter_read == 0 || self.adapters.len() < cap || self.adapters.iter().any(|a| a.0 == s.function)
+        cap == 0
+            || s.adapter_read == 0
+            || self.adapters.len() < cap
+            || self.adapters.iter().any(|a| a.0 == s.function)
     }
 
     fn adapter_joins(&mut self, s: &Sequence) {

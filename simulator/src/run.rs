@@ -69,13 +69,13 @@ pub fn run<'a>(
     let mut turns = 0u64;
     loop {
         turns += 1;
-        if turns % 65_536 == 0 && poll.as_mut().is_some_and(|p| !p(trace.progress())) {
+        if turns.is_multiple_of(65_536) && poll.as_mut().is_some_and(|p| !p(trace.progress())) {
             return Err(RunError::Stopped);
         }
-        if check_every.is_some_and(|n| turns % n == 0) {
-            if let Some(problem) = world.core.contradiction() {
-                return Err(RunError::Setup(format!("internal contradiction at {} ns: {problem}", world.now())));
-            }
+        if check_every.is_some_and(|n| turns.is_multiple_of(n))
+            && let Some(problem) = world.core.contradiction()
+        {
+            return Err(RunError::Setup(format!("internal contradiction at {} ns: {problem}", world.now())));
         }
         match (&next, world.next_at()) {
             (Some(record), due) if due.is_none_or(|at| record.arrival_ns <= at) => {
@@ -197,7 +197,10 @@ fn report(
         }],
         // CPUs and host memory of a worker come with its GPUs, in proportion to those reserved.
         vcpu_ns: u128::from(totals.reserved_ns) * u128::from(setup.vcpus) * u128::from(setup.workers) / gpus,
-        host_byte_ns: u128::from(totals.reserved_ns) * u128::from(setup.host_memory_bytes) * u128::from(setup.workers) / gpus,
+        host_byte_ns: u128::from(totals.reserved_ns)
+            * u128::from(setup.host_memory_bytes)
+            * u128::from(setup.workers)
+            / gpus,
         requests: out.requests.arrived,
         completed: out.requests.completed,
         tokens: tokens.0 + tokens.1,
@@ -224,7 +227,9 @@ fn functions(world: &World, setup: &Setup, catalog: &Catalog, out: &mut RunRepor
         rows.push(FunctionRow {
             name: info(n).name.clone(),
             tenant: info(n).tenant.clone(),
-            backbone: setup.model_of(info(n)).map_or_else(|_| String::new(), |m| setup.models[m].profile.name.clone()),
+            backbone: setup
+                .model_of(info(n))
+                .map_or_else(|_| String::new(), |m| setup.models[m].profile.name.clone()),
             requests: f.arrived,
             cold: f.cold,
             ttft_mean_s: mean(f.ttft_sum, f.completed),

@@ -77,7 +77,9 @@ pub enum RunError {
     #[error("{}:{}: {}{}", .0.file.display(), .0.line, column(&.0.column), .0.reason)]
     Row(coldframe_traces::Refusal),
     /// A function names a backbone the run doesn't have.
-    #[error("function `{function}` needs the backbone `{model}`, which is not part of this run; there are: {known}. Add it with --model")]
+    #[error(
+        "function `{function}` needs the backbone `{model}`, which is not part of this run; there are: {known}. Add it with --model"
+    )]
     Model {
         /// The function.
         function: String,
@@ -87,7 +89,9 @@ pub enum RunError {
         known: String,
     },
     /// The trace has invocations without tokens.
-    #[error("record {record} has no tokens: this policy serves language models. Give the trace token lengths with `coldframe trace compose`")]
+    #[error(
+        "record {record} has no tokens: this policy serves language models. Give the trace token lengths with `coldframe trace compose`"
+    )]
     NoTokens {
         /// Which, from 1.
         record: u64,
@@ -115,7 +119,9 @@ impl Setup {
     pub fn check(&self) -> Result<(), RunError> {
         let wrong = |text: String| Err(RunError::Setup(text));
         if self.workers == 0 || self.gpus_per_worker == 0 {
-            return wrong("the fleet has no GPU: --workers and --gpus-per-worker must be at least 1".to_owned());
+            return wrong(
+                "the fleet has no GPU: --workers and --gpus-per-worker must be at least 1".to_owned(),
+            );
         }
         if self.slo_ttft_ns == 0 || self.slo_tpot_ns == 0 {
             return wrong("SLO limits must be above zero".to_owned());
@@ -169,7 +175,8 @@ impl Setup {
         if info.base_model.is_empty() {
             return Ok(0);
         }
-        let named = |m: &Model| m.profile.name == info.base_model || m.profile.aliases.contains(&info.base_model);
+        let named =
+            |m: &Model| m.profile.name == info.base_model || m.profile.aliases.contains(&info.base_model);
         self.models.iter().position(named).ok_or_else(|| RunError::Model {
             function: info.name.clone(),
             model: info.base_model.clone(),
@@ -189,7 +196,11 @@ impl Setup {
         let weights = model.profile.weight_bytes;
         let rate = self.disk_rate();
         let from_host = transfer_ns(weights, self.cold.host_bytes_per_s.min(self.gpu.host_link_bytes_per_s));
-        let adapter = if info.adapter.is_empty() && info.base_model.is_empty() && info.name.is_empty() { 0 } else { self.adapter_bytes(model) };
+        let adapter = if info.adapter.is_empty() && info.base_model.is_empty() && info.name.is_empty() {
+            0
+        } else {
+            self.adapter_bytes(model)
+        };
         Ok(FunctionSpec {
             backbone: BackboneId(b as u32),
             adapter: Bytes(adapter),
@@ -221,7 +232,11 @@ impl Setup {
 
     /// One transfer from disk to the device at most, bytes per second.
     pub fn loader_cap(&self) -> u64 {
-        if self.policy.loader.fast { self.cold.fast_loader_bytes_per_s } else { self.cold.default_loader_bytes_per_s }
+        if self.policy.loader.fast {
+            self.cold.fast_loader_bytes_per_s
+        } else {
+            self.cold.default_loader_bytes_per_s
+        }
     }
 
     fn disk_rate(&self) -> u64 {
@@ -258,7 +273,12 @@ impl Setup {
     pub fn engine_limits(&self, pool: Bytes, kv_per_token: u64) -> EngineLimits {
         let e = &self.policy.engine;
         let pool_tokens = if e.paged_kv { pool.0 / kv_per_token.max(1) } else { u64::MAX };
-        EngineLimits { max_sequences: e.max_sequences, max_tokens: e.max_batched_tokens, max_adapters: e.max_adapters, pool_tokens }
+        EngineLimits {
+            max_sequences: e.max_sequences,
+            max_tokens: e.max_batched_tokens,
+            max_adapters: e.max_adapters,
+            pool_tokens,
+        }
     }
 }
 

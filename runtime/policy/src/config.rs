@@ -93,8 +93,11 @@ const BASE: [(&str, &str); 4] = [
     ("serverlesslora", include_str!("../presets/serverlesslora.toml")),
 ];
 
+/// A key and the TOML value it is set to.
+type Setting = (&'static str, &'static str);
+
 /// Ablations of `serverlesslora`: the name's suffix, what it says, and the keys it sets.
-const ABLATIONS: [(&str, &str, &[(&str, &str)]); 4] = [
+const ABLATIONS: [(&str, &str, &[Setting]); 4] = [
     (
         "no-sharing",
         "every function keeps a private copy of the backbone",
@@ -212,7 +215,7 @@ impl PolicyConfig {
             return text("queue.patience_s and queue.limit must be positive");
         }
         let seconds = self.seconds();
-        let wrong = seconds.iter().find(|(_, v)| !(*v >= 0.0));
+        let wrong = seconds.iter().find(|(_, v)| v.is_nan() || *v < 0.0);
         wrong.map(|(name, value)| format!("{name} = {value} must be zero or more"))
     }
 

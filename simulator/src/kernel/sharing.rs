@@ -108,7 +108,8 @@ mod tests {
     /// Starts (ns, work ns) and expects completions (ns, user) in order.
     fn check(slots_milli: u64, starts: &[(u64, u64)], done: &[(u64, u32)]) {
         let mut s = Sharing::new(slots_milli);
-        let mut todo: Vec<(u64, u32, u64)> = starts.iter().enumerate().map(|(n, &(t, w))| (t, n as u32, w)).collect();
+        let mut todo: Vec<(u64, u32, u64)> =
+            starts.iter().enumerate().map(|(n, &(t, w))| (t, n as u32, w)).collect();
         let mut got = Vec::new();
         loop {
             let start = todo.first().map(|t| t.0);

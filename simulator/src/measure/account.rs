@@ -10,8 +10,16 @@ use coldframe_policy::core::book::{Device, uses};
 
 /// Uses of memory in reports, in order.
 pub const USES: [&str; 7] = ["base", "duplicates", "adapters", "kernels", "kv_used", "kv_unused", "free"];
-const CAUSES: [&str; 8] =
-    ["busy", "loading", "idle_base", "duplicate_weights", "idle_adapters", "idle_kernels", "unused_kv", "idle_free"];
+const CAUSES: [&str; 8] = [
+    "busy",
+    "loading",
+    "idle_base",
+    "duplicate_weights",
+    "idle_adapters",
+    "idle_kernels",
+    "unused_kv",
+    "idle_free",
+];
 
 /// What a device held since its last change.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -94,8 +102,8 @@ impl Account {
         gpu.held = held;
         if before != held.bytes {
             self.fleet_settle(now);
-            for use_ in 0..7 {
-                self.fleet[use_] = self.fleet[use_] - before[use_] + held.bytes[use_];
+            for (use_, (old, new)) in before.into_iter().zip(held.bytes).enumerate() {
+                self.fleet[use_] = self.fleet[use_] - old + new;
                 self.peak[use_] = self.peak[use_].max(self.fleet[use_]);
             }
         }

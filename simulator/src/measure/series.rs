@@ -55,7 +55,9 @@ impl<const N: usize> Series<N> {
         }
         let last = self.points.len().saturating_sub(1) as u64;
         let width = |n: u64| if n == last { (self.at_ns - n * self.step_ns).max(1) } else { self.step_ns };
-        let mean = |(n, p): (usize, &[u128; N])| p.iter().map(|&v| (v / u128::from(width(n as u64))) as u64).collect();
+        let mean = |(n, p): (usize, &[u128; N])| {
+            p.iter().map(|&v| (v / u128::from(width(n as u64))) as u64).collect()
+        };
         let means = self.points.iter().enumerate().map(mean).collect();
         (self.step_ns as f64 / 1e9, means)
     }

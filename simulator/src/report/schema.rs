@@ -325,7 +325,10 @@ mod tests {
             return violations(root, &root["$defs"][&name["#/$defs/".len()..]], value, path, found);
         }
         if let Some(wanted) = schema.get("const") {
-            return if wanted == value { () } else { found.push(format!("{path}: not {wanted}")) };
+            if wanted != value {
+                found.push(format!("{path}: not {wanted}"));
+            }
+            return;
         }
         let fits = match schema["type"].as_str().expect("a type") {
             "string" => value.is_string(),

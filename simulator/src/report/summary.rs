@@ -128,7 +128,7 @@ pub fn mean_whole(values: impl Iterator<Item = u64>) -> u128 {
         sum += u128::from(value);
         n += 1;
     }
-    if n == 0 { 0 } else { (sum + n / 2) / n }
+    (sum + n / 2).checked_div(n).unwrap_or(0)
 }
 
 /// The largest number of seeds any policy ran.

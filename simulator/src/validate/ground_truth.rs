@@ -72,7 +72,13 @@ pub fn ground_truth(file: &Path) -> Result<Vec<Compared>, RunError> {
         let real = statistics(rows.iter().map(|r| r.measured_ms[metric]).collect());
         let ours = statistics(simulated(metric));
         for ((statistic, measured_ms), (_, simulated_ms)) in real.into_iter().zip(ours) {
-            out.push(Compared { metric: name, statistic, measured_ms, simulated_ms, error: simulated_ms / measured_ms - 1.0 });
+            out.push(Compared {
+                metric: name,
+                statistic,
+                measured_ms,
+                simulated_ms,
+                error: simulated_ms / measured_ms - 1.0,
+            });
         }
     }
     Ok(out)
@@ -86,8 +92,9 @@ fn statistics(mut values: Vec<f64>) -> [(&'static str, f64); 4] {
 }
 
 fn read(file: &Path) -> Result<Vec<Row>, RunError> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|e| RunError::Setup(format!("{}: {e}. Set COLDFRAME_DATA to the data folder", file.display())))?;
+    let text = std::fs::read_to_string(file).map_err(|e| {
+        RunError::Setup(format!("{}: {e}. Set COLDFRAME_DATA to the data folder", file.display()))
+    })?;
     let mut lines = text.lines();
     let header: Vec<&str> = lines.next().unwrap_or_default().split(',').collect();
     let wanted = ["arrival_s", "prompt_tokens", "output_tokens", "ttft_ms", "tpot_ms", "e2e_ms"];
@@ -100,8 +107,13 @@ fn read(file: &Path) -> Result<Vec<Row>, RunError> {
     for (n, line) in lines.enumerate() {
         let cells: Vec<&str> = line.split(',').collect();
         let cell = |c: usize| -> Result<f64, RunError> {
-            let value = cells.get(columns[c]).and_then(|v| v.parse().ok()).filter(|v: &f64| v.is_finite() && *v >= 0.0);
-            value.ok_or_else(|| RunError::Setup(format!("{}:{}: column `{}` is no number", file.display(), n + 2, wanted[c])))
+            let value = cells
+                .get(columns[c])
+                .and_then(|v| v.parse().ok())
+                .filter(|v: &f64| v.is_finite() && *v >= 0.0);
+            value.ok_or_else(|| {
+                RunError::Setup(format!("{}:{}: column `{}` is no number", file.display(), n + 2, wanted[c]))
+            })
         };
         rows.push(Row {
             arrival_ns: (cell(0)? * 1e9) as u64,
@@ -119,7 +131,11 @@ fn read(file: &Path) -> Result<Vec<Row>, RunError> {
 fn setup() -> Result<Setup, RunError> {
     let failed = |e: &dyn std::fmt::Display| RunError::Setup(e.to_string());
     let mut table = preset_toml("vllm").map_err(|e| failed(&e))?;
-    for (key, value) in [("engine.max_sequences", "128"), ("engine.max_batched_tokens", "2048"), ("engine.memory_permille", "900")] {
+    for (key, value) in [
+        ("engine.max_sequences", "128"),
+        ("engine.max_batched_tokens", "2048"),
+        ("engine.memory_permille", "900"),
+    ] {
         set(&mut table, key, value).map_err(|e| failed(&e))?;
     }
     let gpu = Profiles::gpu("rtx-pro-6000").map_err(|e| failed(&e))?;

@@ -15,8 +15,16 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// Function and arrival, seconds after the first.
-pub const ARRIVALS: [(&str, f64); 8] =
-    [("A", 0.0), ("B", 10.0), ("B", 21.0), ("C", 21.95), ("A", 31.9), ("C", 33.95), ("B", 36.95), ("A", 44.9)];
+pub const ARRIVALS: [(&str, f64); 8] = [
+    ("A", 0.0),
+    ("B", 10.0),
+    ("B", 21.0),
+    ("C", 21.95),
+    ("A", 31.9),
+    ("C", 33.95),
+    ("B", 36.95),
+    ("A", 44.9),
+];
 
 /// Totals read off the figure, seconds, by arrival.
 pub const MEASURED: [(&str, [f64; 8]); 2] = [
@@ -30,7 +38,10 @@ const SETTINGS: [(&str, &[(&str, &str)]); 2] = [
     (
         "serverlessllm",
         &[
-            ("keep_alive", "{ kind = 'fixed', container_s = 10.0, runtime_s = 10.0, backbone_s = 10.0, adapter_s = 10.0, kernel_s = 10.0 }"),
+            (
+                "keep_alive",
+                "{ kind = 'fixed', container_s = 10.0, runtime_s = 10.0, backbone_s = 10.0, adapter_s = 10.0, kernel_s = 10.0 }",
+            ),
             ("loader.host_cache", "false"),
         ],
     ),
@@ -38,7 +49,10 @@ const SETTINGS: [(&str, &[(&str, &str)]); 2] = [
     (
         "serverlesslora",
         &[
-            ("keep_alive", "{ kind = 'fixed', container_s = 600.0, runtime_s = 600.0, backbone_s = 60.0, adapter_s = 20.0, kernel_s = 13.0 }"),
+            (
+                "keep_alive",
+                "{ kind = 'fixed', container_s = 600.0, runtime_s = 600.0, backbone_s = 60.0, adapter_s = 20.0, kernel_s = 13.0 }",
+            ),
             ("batching.delay", "'none'"), // its warm requests wait for no batch
             ("preload.window_s", "20.0"),
             ("preload.classes", "['container', 'runtime', 'backbone', 'adapter']"),
@@ -102,7 +116,11 @@ pub fn timeline() -> Result<Vec<TimelineRow>, RunError> {
 
 /// A prompt of n tokens takes n milliseconds under the scenario's step times.
 fn trace(warm_ms: [u32; 3]) -> Held {
-    let function = |name: &str| FunctionInfo { name: name.to_owned(), adapter: name.to_owned(), ..FunctionInfo::default() };
+    let function = |name: &str| FunctionInfo {
+        name: name.to_owned(),
+        adapter: name.to_owned(),
+        ..FunctionInfo::default()
+    };
     let record = |(name, at): (&str, f64)| Record {
         arrival_ns: (at * 1e9) as u64,
         function: u32::from(name.as_bytes()[0] - b'A'),
@@ -156,4 +174,3 @@ fn setup(system: &str, settings: &[(&str, &str)]) -> Result<Setup, RunError> {
         keep_log: false,
     })
 }
-

@@ -41,7 +41,12 @@ pub(crate) struct Moved {
 impl Moved {
     /// For the report, in its order.
     pub(crate) fn links(&self) -> Vec<LinkReport> {
-        let all = [("remote", (0, 0)), ("disk", self.disk), ("host_to_device", self.host_to_device), ("device_to_host", self.device_to_host)];
+        let all = [
+            ("remote", (0, 0)),
+            ("disk", self.disk),
+            ("host_to_device", self.host_to_device),
+            ("device_to_host", self.device_to_host),
+        ];
         all.map(|(link, (bytes, transfers))| LinkReport { link: link.to_owned(), bytes, transfers }).into()
     }
 }
@@ -50,15 +55,27 @@ impl Moved {
 pub(super) fn links(setup: &Setup) -> Vec<Link> {
     let link = |bandwidth: u64, cap: u64| {
         let cap = cap.clamp(1, bandwidth.max(1));
-        Link { sharing: Sharing::new((u128::from(bandwidth) * 1000 / u128::from(cap)) as u64), cap, scheduled: u64::MAX }
+        Link {
+            sharing: Sharing::new((u128::from(bandwidth) * 1000 / u128::from(cap)) as u64),
+            cap,
+            scheduled: u64::MAX,
+        }
     };
     let disks = (0..setup.workers).map(|_| link(setup.cold.disk_bytes_per_s, setup.loader_cap()));
-    let hosts = (0..setup.workers * setup.gpus_per_worker).map(|_| link(setup.gpu.host_link_bytes_per_s, setup.cold.host_bytes_per_s));
+    let hosts = (0..setup.workers * setup.gpus_per_worker)
+        .map(|_| link(setup.gpu.host_link_bytes_per_s, setup.cold.host_bytes_per_s));
     disks.chain(hosts).collect()
 }
 
 impl World<'_> {
-    pub(super) fn load(&mut self, instance: InstanceId, class: Class, function: Option<FunctionId>, from: Tier, bytes: Bytes) {
+    pub(super) fn load(
+        &mut self,
+        instance: InstanceId,
+        class: Class,
+        function: Option<FunctionId>,
+        from: Tier,
+        bytes: Bytes,
+    ) {
         let cold = &self.setup.cold;
         let at = self.core.instance(instance);
         let device = at.device;
@@ -94,7 +111,8 @@ impl World<'_> {
         let bytes = self.jitter.jitter(bytes.0, self.setup.jitter_permille);
         let worker = self.core.device(device).worker;
         let host_link = self.setup.workers + device.0;
-        let slower_disk = from != Tier::Host && self.links[worker.index()].cap <= self.links[host_link as usize].cap;
+        let slower_disk =
+            from != Tier::Host && self.links[worker.index()].cap <= self.links[host_link as usize].cap;
         let link = if slower_disk { worker.0 } else { host_link };
         self.send(link, bytes, Transfer { instance, class, function, fixed_ns });
     }
@@ -143,7 +161,14 @@ impl World<'_> {
         self.schedule_link(l);
     }
 
-    pub(super) fn evict(&mut self, instance: Option<InstanceId>, device: DeviceId, class: Class, to: Tier, bytes: Bytes) {
+    pub(super) fn evict(
+        &mut self,
+        instance: Option<InstanceId>,
+        device: DeviceId,
+        class: Class,
+        to: Tier,
+        bytes: Bytes,
+    ) {
         if class == Class::Adapter {
             self.moved.adapter_evictions += 1;
         }
@@ -160,7 +185,10 @@ impl World<'_> {
         if to == Tier::Host {
             self.moved.device_to_host.0 += bytes.0;
             self.moved.device_to_host.1 += 1;
-            wait = transfer_ns(bytes.0, self.setup.cold.host_bytes_per_s.min(self.setup.gpu.host_link_bytes_per_s));
+            wait = transfer_ns(
+                bytes.0,
+                self.setup.cold.host_bytes_per_s.min(self.setup.gpu.host_link_bytes_per_s),
+            );
         }
         self.queue.push(self.now + wait, Happening::Evicted { device, bytes });
     }

@@ -115,9 +115,27 @@ pub struct World<'a> {
 /// Sees spans of a run as they end: for a timeline. Times are ns.
 pub trait Watch {
     /// A load or start on a device.
-    fn stage(&mut self, device: u32, instance: u32, class: Class, function: Option<u32>, start: u64, end: u64);
+    fn stage(
+        &mut self,
+        device: u32,
+        instance: u32,
+        class: Class,
+        function: Option<u32>,
+        start: u64,
+        end: u64,
+    );
     /// A request from admission to its last token.
-    fn request(&mut self, device: u32, instance: u32, function: u32, arrival: u64, admitted: u64, first: u64, end: u64);
+    #[expect(clippy::too_many_arguments, reason = "plain times of one span; a struct would only rename them")]
+    fn request(
+        &mut self,
+        device: u32,
+        instance: u32,
+        function: u32,
+        arrival: u64,
+        admitted: u64,
+        first: u64,
+        end: u64,
+    );
 }
 
 impl<'a> World<'a> {

@@ -122,7 +122,15 @@ impl World<'_> {
         }
         let device = self.core.instance(InstanceId(request.instance)).device.0;
         if let Some(watch) = &mut self.watch {
-            watch.request(device, request.instance, request.function, request.arrival, request.admitted, request.first, self.now);
+            watch.request(
+                device,
+                request.instance,
+                request.function,
+                request.arrival,
+                request.admitted,
+                request.first,
+                self.now,
+            );
         }
         self.in_flight -= 1;
         self.free_requests.push(id);
@@ -155,16 +163,15 @@ impl World<'_> {
             slo_ttft,
             slo_tpot,
             outcome: "completed",
-            ..RequestRow::default()
         };
         self.write_row(&row);
     }
 
     fn write_row(&mut self, row: &RequestRow) {
-        if let Some(rows) = &mut self.rows {
-            if let Err(error) = rows.row(row) {
-                self.row_error.get_or_insert(error);
-            }
+        if let Some(rows) = &mut self.rows
+            && let Err(error) = rows.row(row)
+        {
+            self.row_error.get_or_insert(error);
         }
     }
 

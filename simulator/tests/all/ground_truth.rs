@@ -9,9 +9,13 @@ fn means_of_the_real_runs_within_five_percent() {
         eprintln!("COLDFRAME_DATA is not set: skipped");
         return;
     };
-    let rows = ground_truth(&data.join("calibration/vllm_ground_truth_llama-3.1-8b.csv")).expect("the runs replay");
+    let rows =
+        ground_truth(&data.join("calibration/vllm_ground_truth_llama-3.1-8b.csv")).expect("the runs replay");
     for r in &rows {
-        eprintln!("{} {:4} {:10.2} {:10.2} {:+.3}", r.metric, r.statistic, r.measured_ms, r.simulated_ms, r.error);
+        eprintln!(
+            "{} {:4} {:10.2} {:10.2} {:+.3}",
+            r.metric, r.statistic, r.measured_ms, r.simulated_ms, r.error
+        );
     }
     for row in rows.iter().filter(|r| r.statistic == "mean") {
         assert!(row.error.abs() <= 0.05, "{row:?}");

@@ -103,7 +103,8 @@ impl Core {
             if !self.begin(i, class, asked) {
                 return;
             }
-            if !(class == Class::Runtime && self.config.loader.overlap) && !self.here(i, class) {
+            let overlaps = class == Class::Runtime && self.config.loader.overlap;
+            if !overlaps && !self.here(i, class) {
                 return;
             }
         }
@@ -357,11 +358,9 @@ impl Core {
         if instance.keep_alive_set {
             return;
         }
-        if let Some(due) = self.next_drop(i) {
-            if due < Nanos::NEVER {
-                self.instances[i.index()].keep_alive_set = true;
-                self.set_timer(Timer::KeepAlive(i), due);
-            }
+        if let Some(due) = self.next_drop(i).filter(|&due| due < Nanos::NEVER) {
+            self.instances[i.index()].keep_alive_set = true;
+            self.set_timer(Timer::KeepAlive(i), due);
         }
     }
 

@@ -16,7 +16,7 @@ const FILLS: [usize; 7] = [0, 3, 1, 5, 4, 6, 7];
 pub(super) fn section(report: &Report) -> String {
     let names = part_names(report, |run| run.memory.by_use.iter().map(|used| used.name.as_str()).collect());
     let all = report.policies.iter().filter_map(|p| p.runs.first()).flat_map(|run| &run.memory.over_time);
-    let scale = Scale::up_to(all.map(gigabytes));
+    let scale = Scale::up_to(all.map(|row| gigabytes(row)));
     let mut body = fill_legend(
         names
             .iter()
@@ -45,7 +45,7 @@ pub(super) fn section(report: &Report) -> String {
     frame("memory", "Memory by use", &intro, &body)
 }
 
-fn gigabytes(row: &Vec<u64>) -> f64 {
+fn gigabytes(row: &[u64]) -> f64 {
     row.iter().map(|bytes| *bytes as f64).sum::<f64>() * 1e-9
 }
 
