@@ -8,7 +8,7 @@ use crate::parts::keep_alive::KeepAlivePart;
 use crate::parts::preload::PreloadPart;
 use crate::parts::routing::RoutingPart;
 use crate::parts::scaling::ScalingPart;
-use crate::parts::sharing::SharingPart;
+use crate::parts::sharing::{Sharing, SharingPart};
 use serde::{Deserialize, Serialize};
 
 /// A whole policy.
@@ -199,6 +199,16 @@ impl PolicyConfig {
         let text = |s: &str| Some(s.to_owned());
         if fixed != one_process {
             return text("`scaling.kind = \"fixed\"` and `sharing.kind = \"one-process\"` go together");
+        }
+        if one_process && !engine.paged_kv {
+            return text(
+                "`sharing.kind = \"one-process\"` needs engine.paged_kv = true: its engine owns one KV pool",
+            );
+        }
+        if engine.paged_kv && !self.sharing.exclusive() {
+            return text(
+                "engine.paged_kv = true needs a whole device: sharing.exclusive_gpu = true, or one-process",
+            );
         }
         if engine.max_sequences == 0 || engine.max_batched_tokens == 0 || engine.adapter_slots == 0 {
             return text(
