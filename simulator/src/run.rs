@@ -69,16 +69,13 @@ pub fn run<'a>(
     let mut turns = 0u64;
     loop {
         turns += 1;
-        if turns % 65_536 == 0 && poll.as_mut().is_some_and(|p| !p(trace.progress())) {
+        if turns.is_multiple_of(65_536) && poll.as_mut().is_some_and(|p| !p(trace.progress())) {
             return Err(RunError::Stopped);
         }
-        if check_every.is_some_and(|n| turns % n == 0) {
-            if let Some(problem) = world.core.contradiction() {
-                return Err(RunError::Setup(format!(
-                    "internal contradiction at {} ns: {problem}",
-                    world.now()
-                )));
-            }
+        if check_every.is_some_and(|n| turns.is_multiple_of(n))
+            && let Some(problem) = world.core.contradiction()
+        {
+            return Err(RunError::Setup(format!("internal contradiction at {} ns: {problem}", world.now())));
         }
         match (&next, world.next_at()) {
             (Some(record), due) if due.is_none_or(|at| record.arrival_ns <= at) => {

@@ -8,7 +8,7 @@ use crate::parts::keep_alive::KeepAlivePart;
 use crate::parts::preload::PreloadPart;
 use crate::parts::routing::RoutingPart;
 use crate::parts::scaling::ScalingPart;
-use crate::parts::sharing::SharingPart;
+use crate::parts::sharing::{Sharing, SharingPart};
 use serde::{Deserialize, Serialize};
 
 /// A whole policy.
@@ -93,8 +93,11 @@ const BASE: [(&str, &str); 4] = [
     ("serverlesslora", include_str!("../presets/serverlesslora.toml")),
 ];
 
+/// A key and the TOML value it is set to.
+type Setting = (&'static str, &'static str);
+
 /// Ablations of `serverlesslora`: the name's suffix, what it says, and the keys it sets.
-const ABLATIONS: [(&str, &str, &[(&str, &str)]); 4] = [
+const ABLATIONS: [(&str, &str, &[Setting]); 4] = [
     (
         "no-sharing",
         "every function keeps a private copy of the backbone",
@@ -197,6 +200,16 @@ impl PolicyConfig {
         if fixed != one_process {
             return text("`scaling.kind = \"fixed\"` and `sharing.kind = \"one-process\"` go together");
         }
+        if one_process && !engine.paged_kv {
+            return text(
+                "`sharing.kind = \"one-process\"` needs engine.paged_kv = true: its engine owns one KV pool",
+            );
+        }
+        if engine.paged_kv && !self.sharing.exclusive() {
+            return text(
+                "engine.paged_kv = true needs a whole device: sharing.exclusive_gpu = true, or one-process",
+            );
+        }
         if engine.max_sequences == 0 || engine.max_batched_tokens == 0 || engine.adapter_slots == 0 {
             return text(
                 "engine.max_sequences, engine.max_batched_tokens and engine.adapter_slots must be at least 1",
@@ -212,7 +225,7 @@ impl PolicyConfig {
             return text("queue.patience_s and queue.limit must be positive");
         }
         let seconds = self.seconds();
-        let wrong = seconds.iter().find(|(_, v)| !(*v >= 0.0));
+        let wrong = seconds.iter().find(|(_, v)| v.is_nan() || *v < 0.0);
         wrong.map(|(name, value)| format!("{name} = {value} must be zero or more"))
     }
 

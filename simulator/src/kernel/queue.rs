@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn equal_times_keep_their_order() {
         let mut q = Queue::default();
-        [(5, 'a'), (3, 'b'), (5, 'c'), (3, 'd')].map(|(at, e)| q.push(at, e));
+        [(5, 'a'), (3, 'b'), (5, 'c'), (3, 'd')].into_iter().for_each(|(at, e)| q.push(at, e));
         let order: String = std::iter::from_fn(|| q.pop()).map(|(_, e)| e).collect();
         assert_eq!(order, "bdac");
     }

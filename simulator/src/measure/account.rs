@@ -102,8 +102,8 @@ impl Account {
         gpu.held = held;
         if before != held.bytes {
             self.fleet_settle(now);
-            for use_ in 0..7 {
-                self.fleet[use_] = self.fleet[use_] - before[use_] + held.bytes[use_];
+            for (use_, (old, new)) in before.into_iter().zip(held.bytes).enumerate() {
+                self.fleet[use_] = self.fleet[use_] - old + new;
                 self.peak[use_] = self.peak[use_].max(self.fleet[use_]);
             }
         }

@@ -18,5 +18,6 @@ pub mod units;
 pub mod verdict;
 
 mod grid;
+pub mod per_request;
 #[cfg(test)]
 pub mod sample;

@@ -31,10 +31,10 @@ impl World<'_> {
         let virtual_now = gpu.sharing.advance(self.now);
         if engine.idle() {
             self.begin(i, d);
-        } else if let Some(end) = engine.cut(virtual_now) {
-            if gpu.sharing.target(i.0) != Some(end) {
-                gpu.sharing.retarget(i.0, end);
-            }
+        } else if let Some(end) = engine.cut(virtual_now)
+            && gpu.sharing.target(i.0) != Some(end)
+        {
+            gpu.sharing.retarget(i.0, end);
         }
         self.schedule_gpu(d);
         self.note_kv(i, d);

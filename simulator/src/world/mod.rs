@@ -126,6 +126,7 @@ pub trait Watch {
         end: u64,
     );
     /// A request from admission to its last token.
+    #[expect(clippy::too_many_arguments, reason = "plain times of one span; a struct would only rename them")]
     fn request(
         &mut self,
         device: u32,

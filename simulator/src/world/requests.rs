@@ -189,10 +189,10 @@ impl World<'_> {
     }
 
     fn write_row(&mut self, row: &RequestRow) {
-        if let Some(rows) = &mut self.rows {
-            if let Err(error) = rows.row(row) {
-                self.row_error.get_or_insert(error);
-            }
+        if let Some(rows) = &mut self.rows
+            && let Err(error) = rows.row(row)
+        {
+            self.row_error.get_or_insert(error);
         }
     }
 

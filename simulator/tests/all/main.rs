@@ -1,4 +1,6 @@
 //! All integration tests of the simulator in one binary.
 
 mod ground_truth;
+mod properties;
+mod support;
 mod timeline;

@@ -220,7 +220,10 @@ pub struct Instance {
     pub(super) stage_started: [Nanos; 5],
     pub(super) waiting_memory: bool,
     pub(super) ripe: bool,
-    pub(super) keep_alive_set: bool,
+    /// Something was asked of it since it last came to rest.
+    pub(super) busy: bool,
+    /// When its keep-alive timer is due; never when none is set.
+    pub(super) keep_alive_at: Nanos,
     pub(super) patience_set: bool,
     pub(super) batch_timer: Nanos,
     pub(super) idle_slots: BTreeSet<(Nanos, FunctionId)>,
@@ -250,7 +253,8 @@ impl Instance {
             stage_started: [Nanos::ZERO; 5],
             waiting_memory: false,
             ripe: false,
-            keep_alive_set: false,
+            busy: false,
+            keep_alive_at: Nanos::NEVER,
             patience_set: false,
             batch_timer: Nanos::NEVER,
             idle_slots: BTreeSet::new(),

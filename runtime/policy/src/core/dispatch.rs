@@ -47,10 +47,7 @@ impl Core {
     fn room_for_kv(&self, f: FunctionId) -> Bytes {
         let spec = &self.functions[f.index()].spec;
         let fixed = self.backbones[spec.backbone.index()].spec.weights + spec.adapter + spec.kernel;
-        let most = Bytes(
-            (u128::from(self.largest.0) * u128::from(self.config.engine.memory_permille) / 1000) as u64,
-        );
-        most.saturating_sub(fixed)
+        self.usable(self.largest).saturating_sub(fixed)
     }
 
     /// The instance that takes the function's next request, started if need be.
@@ -77,7 +74,9 @@ impl Core {
 
     pub(super) fn enqueue(&mut self, i: InstanceId, queued: Queued) {
         self.out.push(Action::Route { request: queued.request, instance: i });
-        self.instances[i.index()].queue.push_back(queued);
+        let instance = &mut self.instances[i.index()];
+        instance.busy = true;
+        instance.queue.push_back(queued);
         self.reload(i, |load| load + 1);
         self.advance(i);
         self.watch_patience(i);

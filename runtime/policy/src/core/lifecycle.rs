@@ -57,6 +57,7 @@ impl Core {
                 self.workers[w.index()].pool.retain(|&p| p != i);
                 let instance = &mut self.instances[i.index()];
                 (instance.function, instance.backbone, instance.device) = (Some(f), b, d);
+                instance.idle_since = self.now;
                 self.bind(i, f, d);
                 i
             }
@@ -103,7 +104,8 @@ impl Core {
             if !self.begin(i, class, asked) {
                 return;
             }
-            if !(class == Class::Runtime && self.config.loader.overlap) && !self.here(i, class) {
+            let overlaps = class == Class::Runtime && self.config.loader.overlap;
+            if !overlaps && !self.here(i, class) {
                 return;
             }
         }
@@ -133,7 +135,7 @@ impl Core {
             }
             Class::Backbone => self.reserve(d, bytes, uses::DUPLICATES, room),
             Class::Adapter => self.reserve(d, bytes, uses::ADAPTERS, room),
-            Class::Kernel => self.reserve(d, bytes, uses::KERNELS, room) && self.reserve_pool(i),
+            Class::Kernel => self.reserve_kernels(i, bytes, room),
         };
         if !ok {
             return self.blocked(i, asked);
@@ -155,23 +157,18 @@ impl Core {
         true
     }
 
-    /// A paged engine takes its KV pool when its process starts: what its share of the device leaves beside weights,
-    /// adapter and context.
-    fn reserve_pool(&mut self, i: InstanceId) -> bool {
-        if !self.config.engine.paged_kv || self.instances[i.index()].pool > Bytes::ZERO {
-            return true;
-        }
+    /// The process' own memory and, for an engine that pages its KV, the pool: all the policy lets it use of its device.
+    fn reserve_kernels(&mut self, i: InstanceId, bytes: Bytes, room: Room) -> bool {
         let d = self.instances[i.index()].device;
-        let share = u128::from(self.devices[d.index()].capacity.0)
-            * u128::from(self.config.engine.memory_permille)
-            / 1000;
-        let fixed = [Class::Backbone, Class::Adapter, Class::Kernel].map(|c| self.device_bytes(i, c));
-        let fixed = fixed.into_iter().fold(Bytes::ZERO, |sum, b| sum + b);
-        let free = self.devices[d.index()].free();
-        let pool = Bytes(share as u64).saturating_sub(fixed).min(free);
-        if !self.reserve(d, pool, uses::KV, Room::Free) {
+        let mut pool = Bytes::ZERO;
+        if self.config.engine.paged_kv {
+            let fixed = [Class::Backbone, Class::Adapter].map(|c| self.device_bytes(i, c));
+            pool = self.usable(self.devices[d.index()].capacity).saturating_sub(fixed[0] + fixed[1] + bytes);
+        }
+        if !self.reserve(d, bytes + pool, uses::KERNELS, room) {
             return false;
         }
+        self.retag(d, pool, uses::KERNELS, uses::KV);
         self.instances[i.index()].pool = pool;
         true
     }
@@ -204,6 +201,7 @@ impl Core {
                 self.devices[instance.device.index()].starting += 1;
             }
         }
+        instance.busy = true;
         instance.have[class as usize] = Place::Loading;
         instance.stage_started[class as usize] = now;
         let d = instance.device;
@@ -361,7 +359,9 @@ impl Core {
         if instance.function.is_none() || !instance.idle() {
             return;
         }
-        instance.idle_since = now;
+        if std::mem::take(&mut instance.busy) {
+            instance.idle_since = now;
+        }
         self.watch_keep_alive(i);
         self.wish(i);
         let d = self.instances[i.index()].device;
@@ -374,15 +374,16 @@ impl Core {
     }
 
     fn watch_keep_alive(&mut self, i: InstanceId) {
-        let instance = &self.instances[i.index()];
-        if instance.keep_alive_set {
-            return;
-        }
-        if let Some(due) = self.next_drop(i) {
-            if due < Nanos::NEVER {
-                self.instances[i.index()].keep_alive_set = true;
-                self.set_timer(Timer::KeepAlive(i), due);
-            }
+        let due = self.next_drop(i).unwrap_or(Nanos::NEVER);
+        self.keep_alive_timer(i, due.max(self.now));
+    }
+
+    /// Sets the timer unless an earlier one is set; the later one is then stale and ignored.
+    fn keep_alive_timer(&mut self, i: InstanceId, at: Nanos) {
+        let set = &mut self.instances[i.index()].keep_alive_at;
+        if at < *set {
+            *set = at;
+            self.set_timer(Timer::KeepAlive(i), at);
         }
     }
 
@@ -399,11 +400,12 @@ impl Core {
     }
 
     pub(super) fn keep_alive_due(&mut self, i: InstanceId) {
-        if !self.instances[i.index()].alive {
+        let instance = &mut self.instances[i.index()];
+        if !instance.alive || instance.keep_alive_at != self.now {
             return;
         }
-        self.instances[i.index()].keep_alive_set = false;
-        if !self.instances[i.index()].idle() {
+        instance.keep_alive_at = Nanos::NEVER;
+        if !instance.idle() {
             return; // counts anew when it rests
         }
         let Some(f) = self.instances[i.index()].function else { return };
@@ -447,9 +449,8 @@ impl Core {
             return;
         }
         let soon = self.now.0.saturating_add(self.config.preload.replan_every().0.clamp(1, 10_000_000_000));
-        self.instances[i.index()].keep_alive_set = true;
         let at = if due > self.now { due } else { Nanos(soon) };
-        self.set_timer(Timer::KeepAlive(i), at);
+        self.keep_alive_timer(i, at);
     }
 
     /// Whether the pre-loading plan would bring the class back at once.

@@ -303,7 +303,7 @@ impl Core {
         }
     }
 
-    fn retag(&mut self, d: DeviceId, bytes: Bytes, from: usize, to: usize) {
+    pub(super) fn retag(&mut self, d: DeviceId, bytes: Bytes, from: usize, to: usize) {
         let device = &mut self.devices[d.index()];
         device.uses[from] -= bytes.0;
         device.uses[to] += bytes.0;
@@ -347,6 +347,12 @@ impl Core {
             worker.staged.push_back((what, bytes));
         }
         Tier::Disk
+    }
+
+    /// What an instance may use of a device.
+    pub(super) fn usable(&self, capacity: Bytes) -> Bytes {
+        let permille = u128::from(self.config.engine.memory_permille);
+        Bytes((u128::from(capacity.0) * permille / 1000) as u64)
     }
 
     pub(super) fn rate_window(&self) -> Nanos {

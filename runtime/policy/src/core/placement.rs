@@ -93,7 +93,7 @@ impl Core {
     fn could_hold(&self, f: FunctionId, d: DeviceId) -> bool {
         let spec = &self.functions[f.index()].spec;
         let whole = self.backbones[spec.backbone.index()].spec.weights + spec.adapter + spec.kernel;
-        self.devices[d.index()].capacity >= whole
+        self.usable(self.devices[d.index()].capacity) >= whole
     }
 
     /// Device bytes a first instance needs there.

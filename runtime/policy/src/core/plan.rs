@@ -53,10 +53,10 @@ impl Core {
                 .max_by_key(|i| (self.instances[i.index()].missing(), std::cmp::Reverse(*i)));
             let class = furthest.map_or(Some(Class::Container), |i| self.instances[i.index()].missing());
             let busy = furthest.is_some_and(|i| !self.instances[i.index()].idle());
-            if let (Some(class), false) = (class, busy) {
-                if let Some(value) = self.worth(f, furthest, class) {
-                    wanted.push((value, f, furthest, class));
-                }
+            let class = class.filter(|_| !busy);
+            let value = class.and_then(|class| self.worth(f, furthest, class));
+            if let (Some(class), Some(value)) = (class, value) {
+                wanted.push((value, f, furthest, class));
             }
         }
         wanted.sort_unstable_by_key(|&(value, f, ..)| (std::cmp::Reverse(value), f));

@@ -36,15 +36,13 @@ impl Core {
         let engine = &self.config.engine;
         let slots = Bytes(spec.slot.0.saturating_mul(u64::from(engine.adapter_slots)));
         let fixed = spec.weights + spec.context + slots;
-        let permille = u128::from(engine.memory_permille);
-        let usable = |capacity: Bytes| Bytes((u128::from(capacity.0) * permille / 1000) as u64);
         let free = self
             .devices
             .iter()
-            .position(|d| d.exclusive.is_none() && d.used.0 == 0 && usable(d.capacity) > fixed);
+            .position(|d| d.exclusive.is_none() && d.used.0 == 0 && self.usable(d.capacity) > fixed);
         let Some(n) = free else { return };
         let d = DeviceId(n as u32);
-        let pool = usable(self.devices[n].capacity) - fixed;
+        let pool = self.usable(self.devices[n].capacity) - fixed;
         let i = self.new_instance(d, b, None);
         self.devices[n].instances.push(i);
         self.devices[n].exclusive = Some(i);

@@ -69,7 +69,8 @@ impl KeepAlive for KeepAlivePart {
                 }
                 let rate = arrivals.per_megasecond(now, Nanos::from_secs(window_s));
                 let asked = poisson_time(p_offload, rate);
-                asked.clamp(Nanos::from_secs(min_s), Nanos::from_secs(max_s.min(container_s)))
+                let most = max_s.min(container_s);
+                asked.clamp(Nanos::from_secs(min_s.min(most)), Nanos::from_secs(most))
             }
         }
     }
