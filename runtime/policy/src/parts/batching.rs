@@ -179,7 +179,7 @@ mod tests {
     fn contention_shrinks_the_margin() {
         let f = function(2000, 400, 50);
         let part = BatchingPart::FillOrExpire { delay: Delay::None, order: Order::Margin, bounded: true };
-        let margin = |contention, waited_ms| {
+        let margin = |contention, waited_ms: u64| {
             part.urgency(&QueueView {
                 function: &f,
                 queued: 1,
