@@ -2,6 +2,7 @@
 
 mod compare;
 mod completions;
+mod invocations;
 mod names;
 mod policies;
 mod profiles;
@@ -31,6 +32,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Replay(Box<replay::ReplayArgs>),
+    ReplayInvocations(invocations::InvocationsArgs),
     Compare(compare::CompareArgs),
     Policies(policies::PoliciesArgs),
     /// List and print hardware profiles and tariffs
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
 fn run(command: Command, ui: &ui::Ui) -> anyhow::Result<()> {
     match command {
         Command::Replay(args) => replay::run(*args, ui),
+        Command::ReplayInvocations(args) => invocations::run(args, ui),
         Command::Compare(args) => compare::run(args, ui),
         Command::Policies(args) => policies::run(args, ui),
         Command::Profiles(args) => profiles::run(args, ui),
