@@ -5,6 +5,7 @@
 
 pub mod cost;
 pub mod engine;
+pub mod invocations;
 pub mod kernel;
 pub mod measure;
 pub mod profile;

@@ -96,6 +96,18 @@ pub enum RunError {
         /// Which, from 1.
         record: u64,
     },
+    /// The trace has tokens where invocations without are replayed.
+    #[error(
+        "record {record} (function {function:?}) has {tokens} tokens: it is a request to a language model. Replay this trace with `coldframe replay --trace …`, or take a trace of invocations with durations"
+    )]
+    HasTokens {
+        /// Which, from 1.
+        record: u64,
+        /// Its function's name.
+        function: String,
+        /// Prompt and output tokens.
+        tokens: u64,
+    },
     /// Nothing to replay.
     #[error("the trace has no requests: nothing to replay")]
     Empty,

@@ -7,6 +7,7 @@ pub mod artifact;
 pub mod config;
 pub mod core;
 pub mod event;
+pub mod invocation;
 pub mod parts;
 pub mod rate;
 pub mod spec;
