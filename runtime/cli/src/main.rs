@@ -36,7 +36,6 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Replay(Box<replay::ReplayArgs>),
-    ReplayInvocations(invocations::InvocationsArgs),
     Compare(compare::CompareArgs),
     Trace(trace::TraceArgs),
     Policies(policies::PoliciesArgs),
@@ -70,7 +69,6 @@ fn main() -> ExitCode {
 fn run(command: Command, ui: &ui::Ui) -> anyhow::Result<()> {
     match command {
         Command::Replay(args) => replay::run(*args, ui),
-        Command::ReplayInvocations(args) => invocations::run(args, ui),
         Command::Compare(args) => compare::run(args, ui),
         Command::Trace(args) => trace::run(args, ui),
         Command::Policies(args) => policies::run(args, ui),

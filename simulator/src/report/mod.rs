@@ -18,6 +18,5 @@ pub mod units;
 pub mod verdict;
 
 mod grid;
-pub mod per_request;
 #[cfg(test)]
 pub mod sample;

@@ -8,8 +8,8 @@ mod outputs;
 mod resolve;
 
 pub use args::ReplayArgs;
-pub use execute::{Job, JobResult, execute, peak_rss_bytes};
-pub use resolve::{Plan, TraceSource, resolve};
+pub use execute::{execute, peak_rss_bytes};
+pub use resolve::{Plan, resolve};
 
 use crate::ui::{Ui, WholeFile};
 use anyhow::Result;
