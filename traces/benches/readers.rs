@@ -76,10 +76,12 @@ fn azure_2019(c: &mut Criterion) {
     let mut text = format!("HashOwner,HashApp,HashFunction,Trigger,{}\n", minutes.join(","));
     let mut total = 0u64;
     for f in 0..1000u32 {
-        let count = |m: u32| match f {
-            0..20 => 140,
-            _ if (m + f).is_multiple_of(7) => 1,
-            _ => 0,
+        let count = |m: u32| -> u32 {
+            match f {
+                0..20 => 140,
+                _ if (m + f).is_multiple_of(7) => 1,
+                _ => 0,
+            }
         };
         total += (1..=1440).map(|m| u64::from(count(m))).sum::<u64>();
         let counts: Vec<String> = (1..=1440).map(|m| count(m).to_string()).collect();

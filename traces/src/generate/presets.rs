@@ -194,7 +194,7 @@ pub fn adapter_zoo(data: &Path, seed: u64) -> Preset {
         // The source's 105 image backbones stand for two language ones, dealt by popularity rank.
         let rule = |info: &FunctionInfo| {
             let rank: u32 = info.base_model.trim_start_matches('B').parse().unwrap_or(0);
-            let base_model = if rank % 2 == 0 { "llama-2-7b" } else { "llama-2-13b" };
+            let base_model = if rank.is_multiple_of(2) { "llama-2-7b" } else { "llama-2-13b" };
             (!info.adapter.is_empty()).then(|| FunctionInfo { base_model: base_model.into(), ..info.clone() })
         };
         let mut requests = open(&path, &options)?;

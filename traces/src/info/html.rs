@@ -81,9 +81,9 @@ fn frame(out: &mut String, title: &str, x: &Axis, y: &Axis, labels: (&str, &str)
         );
     }
     let middle = (LEFT + RIGHT) / 2.0;
-    let _ = write!(
+    let _ = writeln!(
         out,
-        "{marks}<text x='{middle}' y='{}' text-anchor='middle'>{} (upward: {})</text></svg></section>\n",
+        "{marks}<text x='{middle}' y='{}' text-anchor='middle'>{} (upward: {})</text></svg></section>",
         BOTTOM + 36.0,
         escape(labels.0),
         escape(labels.1)

@@ -19,8 +19,8 @@ pub fn sparkline(values: &[f64], width: usize) -> String {
 pub fn short(value: f64) -> String {
     let size = value.abs();
     match value {
-        v if v == 0.0 => "0".into(),
-        v if size >= 1e15 || size < 1e-6 => format!("{v:.3e}"),
+        0.0 => "0".into(),
+        v if !(1e-6..1e15).contains(&size) => format!("{v:.3e}"),
         v if size >= 1000.0 => format!("{v:.0}"),
         v => {
             let decimals = (3 - size.log10().floor() as i32).clamp(0, 9) as usize;

@@ -178,12 +178,12 @@ struct Client {
 impl Client {
     fn next_ns(&mut self) -> Option<u64> {
         loop {
-            if let Some((start_s, gaps, at_s)) = &mut self.current {
-                if *at_s < WINDOW_S as f64 {
-                    let now = start_s.saturating_mul(1_000_000_000) + seconds_to_ns(*at_s);
-                    *at_s += gaps.draw(&mut self.rng);
-                    return Some(now);
-                }
+            if let Some((start_s, gaps, at_s)) = &mut self.current
+                && *at_s < WINDOW_S as f64
+            {
+                let now = start_s.saturating_mul(1_000_000_000) + seconds_to_ns(*at_s);
+                *at_s += gaps.draw(&mut self.rng);
+                return Some(now);
             }
             let window = self.windows.next()?;
             let law = if window.weibull { Gaps::weibull } else { Gaps::gamma };

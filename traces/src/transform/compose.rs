@@ -52,7 +52,7 @@ pub fn pool(stream: &mut dyn TraceStream) -> Result<Vec<(u32, u32)>, TraceError>
 
 enum Functions {
     Keep,
-    Draw(Draw),
+    Draw(Box<Draw>),
     Follow { opener: Opener, current: Box<dyn TraceStream>, mapped: Vec<u32>, any: bool },
 }
 
@@ -89,7 +89,7 @@ impl<S: TraceStream> Compose<S> {
                 (0..spec.functions).for_each(|i| {
                     catalog.intern(spec.function(i));
                 });
-                Functions::Draw(draw)
+                Functions::Draw(Box::new(draw))
             }
             Popularity::Follow(mut opener) => {
                 notes.push("functions follow another stream's order".into());

@@ -227,7 +227,7 @@ mod tests {
             slo_class: (i % 2) as u32,
             session: i * 11,
             turn: i as u32 % 3,
-            prefix: (i % 3 > 0).then(|| vec![i, u64::MAX].into_boxed_slice()),
+            prefix: (!i.is_multiple_of(3)).then(|| vec![i, u64::MAX].into_boxed_slice()),
         };
         let records: Vec<Record> = (0..20_000).map(record).collect();
         for name in ["x.csv", "x.csv.gz", "x.jsonl", "x.jsonl.zst", "x.parquet"] {
