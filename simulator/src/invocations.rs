@@ -8,14 +8,14 @@
 //! has ended; what is alive then is counted up to then.
 
 pub mod f1;
-mod report;
 mod replay;
+mod report;
 
 #[cfg(test)]
 mod tests;
 
-pub use report::{ClassCount, InstanceTime, InvocationReport};
 pub use replay::replay;
+pub use report::{ClassCount, InstanceTime, InvocationReport};
 
 use crate::profile::ColdStart;
 use coldframe_policy::parts::keep_alive::KeepAlivePart;

@@ -134,7 +134,8 @@ fn one(
     let mut note = |row: Refusal| {
         shown += 1;
         if shown <= 3 {
-            let column = if row.column.is_empty() { String::new() } else { format!("column `{}`: ", row.column) };
+            let column =
+                if row.column.is_empty() { String::new() } else { format!("column `{}`: ", row.column) };
             ui.warn(&format!("{}:{}: {column}{}", row.file.display(), row.line, row.reason));
         }
     };
@@ -144,12 +145,13 @@ fn one(
         poll: Some(&mut poll),
         refused: args.skip_bad_rows.then_some(&mut note as &mut dyn FnMut(Refusal)),
     };
-    let report = match invocations::replay(settings, &mut trace, hooks) {
+    let replayed = invocations::replay(settings, &mut trace, hooks);
+    let cpu = started.elapsed().as_secs_f64();
+    bar.finish_and_clear();
+    let report = match replayed {
         Err(RunError::Stopped) => return Err(crate::ui::Interrupted.into()),
         other => other?,
     };
-    let cpu = started.elapsed().as_secs_f64();
-    bar.finish_and_clear();
     trace.warnings().iter().for_each(|warning| ui.warn(warning));
     if report.without_duration > 0 {
         ui.warn(&format!(
@@ -220,8 +222,19 @@ fn name(part: &KeepAlivePart) -> String {
 /// One row per report; the shape of arrivals below, from the first.
 fn table(reports: &[InvocationReport], poisson: Option<f64>) -> String {
     let head = [
-        "keep-alive", "completed", "refused", "cold", "cold %", "busy h", "cold h", "idle h", "idle %", "GB h",
-        "peak", "p50 s", "p99 s",
+        "keep-alive",
+        "completed",
+        "refused",
+        "cold",
+        "cold %",
+        "busy h",
+        "cold h",
+        "idle h",
+        "idle %",
+        "GB h",
+        "peak",
+        "p50 s",
+        "p99 s",
     ];
     let hours = |ns: u128| format!("{:.2}", ns as f64 / 3.6e12);
     let row = |r: &InvocationReport| {
@@ -270,4 +283,52 @@ fn aligned(rows: &[Vec<String>]) -> String {
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
     };
     rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: InvocationsArgs,
+    }
+
+    fn parse(words: &str) -> Result<InvocationsArgs, clap::Error> {
+        Line::try_parse_from(words.split_whitespace()).map(|line| line.args)
+    }
+
+    #[test]
+    fn keep_alive_times_and_cold_starts() {
+        let args = parse("x --trace t --keep-alive 0,60,forever --cold-start container").expect("good");
+        assert_eq!(args.keep_alive, [0.0, 60.0, f64::INFINITY]);
+        let regime = Profiles::cold_start("container").expect("shipped");
+        let settings = args.settings(60.0).expect("good");
+        assert_eq!(settings.cold_start_ns, regime.container_ns + regime.runtime_ns);
+        assert_eq!(
+            parse("x --trace t").expect("good").settings(1.0).expect("good").cold_start_ns,
+            250_000_000
+        );
+        assert_eq!(name(&args.settings(f64::INFINITY).expect("good").keep_alive), "forever");
+        for wrong in [
+            "x",
+            "x --trace t --f1",
+            "x --f1 --keep-alive -1",
+            "x --f1 --keep-alive soon",
+            "x --f1 --poisson 1",
+            "x --f1 --fleet-memory-gb 1",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+        assert!(parse("x --f1 --cold-start=-1").expect("a text").settings(1.0).is_err());
+        assert!(parse("x --f1 --cold-start nowhere").expect("a text").settings(1.0).is_err());
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [["a", "10"], ["long", "7"]].map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(aligned(&rows), "a     10\nlong   7\n");
+    }
 }

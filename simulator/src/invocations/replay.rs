@@ -58,7 +58,9 @@ pub fn replay(
                     return Err(has_tokens(run.arrivals + 1, &record, trace.catalog()));
                 }
                 run.arrive(&record)?;
-                if run.arrivals % POLL_EVERY == 0 && poll.as_mut().is_some_and(|p| !p(trace.progress())) {
+                if run.arrivals.is_multiple_of(POLL_EVERY)
+                    && poll.as_mut().is_some_and(|p| !p(trace.progress()))
+                {
                     return Err(RunError::Stopped);
                 }
             }

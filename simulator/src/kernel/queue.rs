@@ -4,14 +4,14 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 struct Entry<E> {
-    at: u64,
-    seq: u64,
+    /// Time over sequence: one comparison without branches.
+    key: u128,
     event: E,
 }
 
 impl<E> PartialEq for Entry<E> {
     fn eq(&self, other: &Self) -> bool {
-        (self.at, self.seq) == (other.at, other.seq)
+        self.key == other.key
     }
 }
 impl<E> Eq for Entry<E> {}
@@ -19,10 +19,16 @@ impl<E> PartialOrd for Entry<E> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
+    fn le(&self, other: &Self) -> bool {
+        other.key <= self.key
+    }
+    fn lt(&self, other: &Self) -> bool {
+        other.key < self.key
+    }
 }
 impl<E> Ord for Entry<E> {
     fn cmp(&self, other: &Self) -> Ordering {
-        (other.at, other.seq).cmp(&(self.at, self.seq))
+        other.key.cmp(&self.key)
     }
 }
 
@@ -42,17 +48,17 @@ impl<E> Queue<E> {
     /// Adds an event at a time, ns.
     pub fn push(&mut self, at: u64, event: E) {
         self.seq += 1;
-        self.heap.push(Entry { at, seq: self.seq, event });
+        self.heap.push(Entry { key: (u128::from(at) << 64) | u128::from(self.seq), event });
     }
 
     /// Time of the next event, ns.
     pub fn next_at(&self) -> Option<u64> {
-        self.heap.peek().map(|e| e.at)
+        self.heap.peek().map(|e| (e.key >> 64) as u64)
     }
 
     /// Takes the next event.
     pub fn pop(&mut self) -> Option<(u64, E)> {
-        self.heap.pop().map(|e| (e.at, e.event))
+        self.heap.pop().map(|e| ((e.key >> 64) as u64, e.event))
     }
 
     /// Events waiting.
