@@ -212,15 +212,15 @@ fn report(
 
 /// Per-function rows: the primary bill is split by use (solo compute time of the tokens served).
 fn functions(world: &World, setup: &Setup, catalog: &Catalog, out: &mut RunReport) {
-    let all = &world.collect.functions;
-    let weights: Vec<u128> = all.iter().map(|f| f.weight).collect();
+    let called = || world.collect.functions.iter().enumerate().filter(|(_, f)| f.arrived > 0);
+    let weights: Vec<u128> = called().map(|(_, f)| f.weight).collect();
     let money = apportion(out.bills.first().map_or(0, |b| b.total_nano_usd), &weights);
     let mean = |sum: u128, n: u64| if n == 0 { 0.0 } else { sum as f64 / n as f64 / 1e9 };
     let blank = FunctionInfo::default();
     let info = |n: usize| catalog.functions().get(n).unwrap_or(&blank);
     let mut rows: Vec<FunctionRow> = Vec::new();
     let mut tenants: BTreeMap<&str, (u128, u64)> = BTreeMap::new();
-    for (n, f) in all.iter().enumerate().filter(|(_, f)| f.arrived > 0) {
+    for ((n, f), money_nano_usd) in called().zip(money) {
         let who = if info(n).tenant.is_empty() { &info(n).name } else { &info(n).tenant };
         let tenant = tenants.entry(who).or_default();
         *tenant = (tenant.0 + f.ttft_sum, tenant.1 + f.completed);
@@ -234,7 +234,7 @@ fn functions(world: &World, setup: &Setup, catalog: &Catalog, out: &mut RunRepor
             cold: f.cold,
             ttft_mean_s: mean(f.ttft_sum, f.completed),
             ttft_max_s: f.ttft_max as f64 / 1e9,
-            money_nano_usd: money[n],
+            money_nano_usd,
         });
     }
     rows.sort_by(|a, b| b.requests.cmp(&a.requests).then_with(|| a.name.cmp(&b.name)));

@@ -82,6 +82,8 @@ pub struct Function {
 pub struct Backbone {
     /// What it is.
     pub spec: BackboneSpec,
+    /// The longest load of it that a function expects.
+    pub load: Nanos,
     /// Recent arrivals of all its functions.
     pub arrivals: Arrivals,
     /// Copies on devices, by (device, instance); a shared copy has no instance (`u32::MAX`). The first is the base.
@@ -99,8 +101,12 @@ pub struct Shared {
     pub users: u32,
     /// Since when nobody does.
     pub idle_since: Nanos,
+    /// The instance its load is for, while it is not here.
+    pub loader: InstanceId,
     /// Instances that wait for it.
     pub waiting: Vec<InstanceId>,
+    /// When its keep-alive timer is due; never when none is set.
+    pub(super) timer: Nanos,
 }
 
 /// A worker.

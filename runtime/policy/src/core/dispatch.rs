@@ -5,6 +5,7 @@
 use super::Core;
 use super::book::{Queued, uses};
 use super::memory::Room;
+use super::placement::Spot;
 use crate::event::{Action, Refused, Timer};
 use crate::parts::batching::{BatchDecision, Batching, QueueView};
 use crate::parts::scaling::{Demand, ScaleDecision, Scaling, ScalingPart};
@@ -54,7 +55,7 @@ impl Core {
     fn choose(&mut self, f: FunctionId) -> Option<InstanceId> {
         let best = self.best_instance(f);
         let Some((i, estimate)) = best else {
-            return self.place(f).map(|(d, _)| self.start(f, d));
+            return self.place(f).map(|spot| self.start_on(f, &spot));
         };
         let demand = Demand {
             pending: self.instances[i.index()].load,
@@ -67,9 +68,14 @@ impl Core {
         }
         let sooner = matches!(self.config.scaling, ScalingPart::SloMargin { .. });
         match self.place_beside(f, i) {
-            Some((d, other)) if !sooner || other < estimate => Some(self.start(f, d)),
+            Some(spot) if !sooner || spot.estimate < estimate => Some(self.start_on(f, &spot)),
             _ => Some(i),
         }
+    }
+
+    fn start_on(&mut self, f: FunctionId, spot: &Spot) -> InstanceId {
+        spot.holder.into_iter().for_each(|i| self.stop(i));
+        self.start(f, spot.device)
     }
 
     pub(super) fn enqueue(&mut self, i: InstanceId, queued: Queued) {
@@ -173,7 +179,7 @@ impl Core {
         for _ in 0..n {
             let Some(&head) = self.instances[i.index()].queue.front() else { break };
             let kv = if paged { Bytes::ZERO } else { head.kv };
-            if kv > Bytes::ZERO && !self.reserve(d, kv, uses::KV, Room::Evict(i)) {
+            if kv > Bytes::ZERO && !self.reserve(d, kv, uses::KV, Room::Evict) {
                 self.wait_for_memory(i);
                 break;
             }
@@ -274,6 +280,9 @@ impl Core {
             slot.waiting.retain(|q| !late(q));
         }
         let empty = instance.queue.is_empty();
+        if gone.is_empty() {
+            return self.watch_patience(i);
+        }
         self.unload(i, gone.len() as u64);
         gone.iter().for_each(|q| self.refuse(q.request, Refused::TimedOut, Nanos::ZERO));
         if empty {
@@ -283,6 +292,9 @@ impl Core {
             self.devices[d.index()].ripe.retain(|&x| x != i);
             self.devices[d.index()].waiters.retain(|&x| x != i);
             self.rest(i);
+        }
+        if self.sharing == SharingDecision::OneProcess {
+            self.seat_queued(i);
         }
         self.watch_patience(i);
     }

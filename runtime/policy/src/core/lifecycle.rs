@@ -64,9 +64,7 @@ impl Core {
             None => self.new_instance(d, b, Some(f)),
         };
         self.out.push(Action::StartInstance { instance: i, device: d, function: Some(f), ready: false });
-        if pooled.is_some() {
-            self.fill_pool(w);
-        }
+        self.fill_pool(w);
         i
     }
 
@@ -96,6 +94,10 @@ impl Core {
                 Place::Loading => return,
                 Place::Absent | Place::Parked => {}
             }
+            if class > Class::Backbone && !self.here(i, Class::Runtime) {
+                return; // only the backbone overlaps the libraries: the others are made with them
+            }
+            let instance = &self.instances[i.index()];
             let asked = !instance.queue.is_empty();
             if !asked && instance.goal.is_none_or(|goal| class > goal) {
                 self.rest(i);
@@ -115,8 +117,8 @@ impl Core {
     /// Begins one stage; false when it has to wait for memory.
     fn begin(&mut self, i: InstanceId, class: Class, asked: bool) -> bool {
         let room = match (asked, self.config.preload.displaces()) {
-            (true, _) => Room::Evict(i),
-            (false, true) => Room::Displace(self.wish_value(i, class).unwrap_or(0)),
+            (true, _) => Room::Evict,
+            (false, true) => Room::Displace(self.wish_value(i, class).unwrap_or(0), i),
             (false, false) => Room::Free,
         };
         let instance = &self.instances[i.index()];
@@ -128,7 +130,7 @@ impl Core {
             Class::Container => true,
             Class::Runtime => {
                 let bytes = f.map_or(Bytes::ZERO, |f| self.functions[f.index()].spec.runtime);
-                self.reserve_host(w, bytes)
+                self.reserve_host(w, bytes, asked)
             }
             Class::Backbone if self.sharing == SharingDecision::SharedWeights => {
                 return self.map_backbone(i, room, asked);
@@ -194,9 +196,9 @@ impl Core {
         let now = self.now;
         let instance = &mut self.instances[i.index()];
         if !instance.loading() {
-            if instance.queue.is_empty() {
-                instance.spans.clear();
-            }
+            // Only who still waits can have waited through an earlier stage.
+            let oldest = instance.queue.front().map_or(now, |q| q.arrival);
+            instance.spans.retain(|s| s.end > oldest);
             if instance.function.is_some() {
                 self.devices[instance.device.index()].starting += 1;
             }
@@ -240,7 +242,8 @@ impl Core {
             return self.blocked(i, asked);
         }
         self.add_copy_of(b, weights, d, SHARED);
-        let shared = Shared { here: false, users: 1, idle_since: self.now, waiting: Vec::new() };
+        let (idle_since, timer) = (self.now, Nanos::NEVER);
+        let shared = Shared { here: false, users: 1, loader: i, waiting: Vec::new(), idle_since, timer };
         self.devices[d.index()].shared.insert(b, shared);
         let w = self.devices[d.index()].worker;
         let from = self.stage(w, Staged::Backbone(b), weights);
@@ -255,8 +258,18 @@ impl Core {
         shared.users -= 1;
         if shared.users == 0 {
             shared.idle_since = now;
-            let keep = self.backbone_keep(b);
-            self.set_timer(Timer::BackboneKeepAlive(d), Nanos(now.0.saturating_add(keep.0)));
+            self.watch_backbone(d, b);
+        }
+    }
+
+    /// Sets the timer of an unused backbone for when it is due, unless one is set for then or before.
+    fn watch_backbone(&mut self, d: DeviceId, b: BackboneId) {
+        let keep = self.backbone_keep(b);
+        let Some(shared) = self.devices[d.index()].shared.get_mut(&b) else { return };
+        let due = Nanos(shared.idle_since.0.saturating_add(keep.0));
+        if due < shared.timer {
+            shared.timer = due;
+            self.set_timer(Timer::BackboneKeepAlive(d), due);
         }
     }
 
@@ -271,19 +284,22 @@ impl Core {
         let idle: Vec<_> = self.devices[d.index()]
             .shared
             .iter()
-            .filter(|(_, s)| s.users == 0 && s.here)
-            .map(|(&b, s)| (b, s.idle_since))
+            .filter(|(_, s)| s.timer == now)
+            .map(|(&b, s)| (b, s.idle_since, s.users == 0 && s.here))
             .collect();
-        for (b, since) in idle {
+        for (b, since, unused) in idle {
+            self.devices[d.index()].shared.get_mut(&b).expect("just seen").timer = Nanos::NEVER;
             let due = Nanos(since.0.saturating_add(self.backbone_keep(b).0));
-            if due <= now {
+            if unused && due <= now {
                 self.drop_shared(d, b);
+            } else if unused {
+                self.watch_backbone(d, b); // the rule says later than when the timer was set
             }
         }
         self.wake(d);
     }
 
-    fn drop_shared(&mut self, d: DeviceId, b: BackboneId) {
+    pub(super) fn drop_shared(&mut self, d: DeviceId, b: BackboneId) {
         self.devices[d.index()].shared.remove(&b);
         let bytes = self.backbones[b.index()].spec.weights;
         self.remove_copy_of(b, bytes, d, SHARED);
@@ -294,16 +310,6 @@ impl Core {
             to: Tier::Disk,
             bytes,
         });
-    }
-
-    pub(super) fn drop_unused_backbones(&mut self, d: DeviceId) {
-        let unused: Vec<_> = self.devices[d.index()]
-            .shared
-            .iter()
-            .filter(|(_, s)| s.here && s.users == 0)
-            .map(|(&b, _)| b)
-            .collect();
-        unused.into_iter().for_each(|b| self.drop_shared(d, b));
     }
 
     pub(super) fn load_done(&mut self, i: InstanceId, class: Class, function: Option<FunctionId>) {
@@ -337,18 +343,27 @@ impl Core {
         if self.sharing == SharingDecision::OneProcess {
             return self.adapter_failed(i, function);
         }
-        let (d, b) = (self.instances[i.index()].device, self.instances[i.index()].backbone);
-        let mut hit = vec![i];
+        let instance = &self.instances[i.index()];
+        if instance.have[class as usize] != Place::Loading {
+            return;
+        }
+        let (d, b, f) = (instance.device, instance.backbone, instance.function);
+        let w = self.devices[d.index()].worker;
+        let mut hit = Vec::new();
+        match (class, f) {
+            (Class::Backbone, _) => self.unstage(w, Staged::Backbone(b)),
+            (Class::Adapter, Some(f)) => self.unstage(w, Staged::Adapter(f)),
+            _ => {}
+        }
         if class == Class::Backbone && self.sharing == SharingDecision::SharedWeights {
             let failed = self.devices[d.index()].shared.get_mut(&b);
-            hit.extend(failed.map(|s| std::mem::take(&mut s.waiting)).unwrap_or_default());
+            hit.extend(failed.into_iter().flat_map(|s| s.waiting.iter().copied()));
         }
+        hit.push(i); // the loader goes last, so that nobody takes a failed load over
         for i in hit {
             self.refuse_queue(i, Refused::Failed);
-            self.loaded(i, class); // it takes the place of what was reserved, so that stopping frees it
             self.stop(i);
         }
-        self.drop_unused_backbones(d);
         self.wake(d);
     }
 
@@ -356,8 +371,9 @@ impl Core {
     pub(super) fn rest(&mut self, i: InstanceId) {
         let now = self.now;
         let instance = &mut self.instances[i.index()];
-        if instance.function.is_none() || !instance.idle() {
-            return;
+        let Some(f) = instance.function.filter(|_| instance.idle()) else { return };
+        if !self.functions[f.index()].alive {
+            return self.stop(i);
         }
         if std::mem::take(&mut instance.busy) {
             instance.idle_since = now;
@@ -458,17 +474,25 @@ impl Core {
         self.wish_value(i, class).is_some()
     }
 
-    /// Ends the process and frees all it held.
+    /// Ends the process and frees all it held, and what was on its way to it.
     pub(super) fn stop(&mut self, i: InstanceId) {
         if !self.instances[i.index()].alive {
             return;
         }
-        let pooled = self.instances[i.index()].function.is_none();
-        if self.instances[i.index()].loading() && !pooled {
-            let d = self.instances[i.index()].device;
+        let d = self.instances[i.index()].device;
+        let w = self.devices[d.index()].worker;
+        self.workers[w.index()].pool.retain(|&x| x != i);
+        if self.instances[i.index()].loading() && self.instances[i.index()].function.is_some() {
             self.devices[d.index()].starting -= 1;
         }
         for class in Class::ALL.into_iter().rev() {
+            if self.instances[i.index()].have[class as usize] == Place::Loading {
+                if class == Class::Backbone && self.sharing == SharingDecision::SharedWeights {
+                    self.abandon_backbone(i);
+                    continue;
+                }
+                self.instances[i.index()].have[class as usize] = Place::Here; // reserved, so dropping it frees it
+            }
             if self.here(i, class) {
                 self.drop_class(i, class, false);
             }
@@ -476,7 +500,6 @@ impl Core {
         let instance = &mut self.instances[i.index()];
         instance.alive = false;
         instance.waiting_memory = false;
-        let d = instance.device;
         if let Some(f) = instance.function {
             self.functions[f.index()].instances.retain(|&x| x != i);
             self.wish_for(f);
@@ -487,9 +510,30 @@ impl Core {
         device.waiters.retain(|&x| x != i);
         if device.exclusive == Some(i) {
             device.exclusive = None;
+            self.device_left = true;
         }
         self.mark(d);
         self.free_instances.push(i);
         self.out.push(Action::StopInstance { instance: i });
+    }
+
+    /// An instance goes while the backbone it wants is on its way: another one that waits takes the load over.
+    fn abandon_backbone(&mut self, i: InstanceId) {
+        let (d, b) = (self.instances[i.index()].device, self.instances[i.index()].backbone);
+        self.instances[i.index()].have[Class::Backbone as usize] = Place::Absent;
+        let Some(shared) = self.devices[d.index()].shared.get_mut(&b) else { return };
+        shared.users -= 1;
+        shared.waiting.retain(|&x| x != i);
+        if shared.here || shared.loader != i {
+            return;
+        }
+        if shared.waiting.is_empty() {
+            return self.drop_shared(d, b);
+        }
+        let heir = shared.waiting.remove(0);
+        shared.loader = heir;
+        let weights = self.backbones[b.index()].spec.weights;
+        let from = self.stage(self.devices[d.index()].worker, Staged::Backbone(b), weights);
+        self.load(heir, Class::Backbone, from, Tier::Device, weights);
     }
 }

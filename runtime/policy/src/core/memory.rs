@@ -9,17 +9,31 @@ use crate::config::Loader;
 use crate::event::Action;
 use crate::parts::eviction::{Candidate, Eviction, EvictionPart};
 use crate::parts::sharing::SharingDecision;
-use crate::units::{Bytes, DeviceId, InstanceId, Nanos, WorkerId};
+use crate::units::{BackboneId, Bytes, DeviceId, InstanceId, Nanos, WorkerId};
+use std::collections::BTreeMap;
 
 /// What a reservation may do to succeed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Room {
-    /// Evict what the eviction part lets go, for this instance's queue.
-    Evict(InstanceId),
-    /// Evict only what is worth less than this.
-    Displace(u64),
+    /// Evict what the eviction part lets go.
+    Evict,
+    /// Evict only what is worth less than this, and nothing of the instance that asks.
+    Displace(u64, InstanceId),
     /// Take free memory only.
     Free,
+}
+
+/// What can leave: a class of one instance, or a backbone that several map. Later ones go first at equal scores.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Victim {
+    Shared(BackboneId),
+    Own(Class, InstanceId),
+}
+
+struct Leaving {
+    score: u64,
+    victim: Victim,
+    bytes: Bytes,
 }
 
 impl Core {
@@ -50,30 +64,27 @@ impl Core {
         self.mark(d);
     }
 
-    /// Lets instances that wait for memory try again: first those that only need KV (what they finish frees memory),
-    /// then those that load, each by the age of their oldest request. Loads do not overtake one another.
+    /// Lets instances that wait for memory try again, oldest first; stops at the first that still can't.
     pub(super) fn wake(&mut self, d: DeviceId) {
-        if self.devices[d.index()].waiters.is_empty() {
-            return;
-        }
-        let waiters = std::mem::take(&mut self.devices[d.index()].waiters);
-        let key = |i: InstanceId| {
-            let instance = &self.instances[i.index()];
-            (instance.missing().is_some(), instance.queue.front().map(|q| q.arrival), i)
-        };
-        let mut order: Vec<_> = waiters.into_iter().map(key).collect();
-        order.sort_unstable();
-        let mut load_stuck = false;
-        for (loads, _, i) in order {
-            if !self.instances[i.index()].waiting_memory || (loads && load_stuck) {
-                if self.instances[i.index()].waiting_memory {
-                    self.devices[d.index()].waiters.push_back(i);
-                }
+        for _ in 0..self.devices[d.index()].waiters.len() {
+            let Some(&i) = self.devices[d.index()].waiters.front() else { return };
+            self.devices[d.index()].waiters.pop_front();
+            if !self.instances[i.index()].waiting_memory || self.instances[i.index()].device != d {
                 continue;
             }
             self.instances[i.index()].waiting_memory = false;
+            let outer = self.waking.replace(d);
             self.advance(i);
-            load_stuck |= loads && self.instances[i.index()].waiting_memory;
+            self.waking = outer;
+            if self.instances[i.index()].waiting_memory {
+                // Still stuck: it goes back to the front, so that a large need is not starved by small ones.
+                let waiters = &mut self.devices[d.index()].waiters;
+                if let Some(at) = waiters.iter().rposition(|&w| w == i) {
+                    waiters.remove(at);
+                    waiters.push_front(i);
+                }
+                return;
+            }
         }
     }
 
@@ -81,7 +92,12 @@ impl Core {
         let instance = &mut self.instances[i.index()];
         if !instance.waiting_memory {
             instance.waiting_memory = true;
-            self.devices[instance.device.index()].waiters.push_back(i);
+            let d = instance.device;
+            let waiters = &mut self.devices[d.index()].waiters;
+            waiters.push_back(i);
+            if waiters.len() > 1 && self.waking.is_none() {
+                self.recheck.insert(d); // who waits before it may now take what it holds
+            }
         }
         self.watch_patience(i);
     }
@@ -90,72 +106,92 @@ impl Core {
     /// be reached, since half the room helps nobody.
     fn make_room(&mut self, d: DeviceId, missing: Bytes, room: Room) -> bool {
         let mut candidates = self.candidates(d, room);
-        if let Room::Displace(limit) = room {
-            candidates.retain(|c| c.0 < limit);
-        }
-        let all = candidates.iter().fold(Bytes::ZERO, |sum, c| sum + c.3);
+        let all = candidates.iter().fold(Bytes::ZERO, |sum, c| sum + c.bytes);
         if all < missing {
             return false;
         }
-        candidates.sort_unstable_by_key(|c| (c.0, std::cmp::Reverse(c.2), c.1));
+        candidates.sort_unstable_by_key(|c| (c.score, std::cmp::Reverse(c.victim)));
         let mut freed = Bytes::ZERO;
-        for (_, i, class, bytes) in candidates {
+        for c in candidates {
             if freed >= missing {
                 break;
             }
-            match i {
-                Some(i) => self.evict(i, class),
-                None => self.drop_unused_backbones(d),
+            match c.victim {
+                Victim::Shared(b) => self.evict_shared(d, b),
+                Victim::Own(class, i) => self.evict(i, class),
             }
-            freed += bytes;
+            freed += c.bytes;
         }
         freed >= missing
     }
 
-    /// (score, instance, class, bytes of that class alone) of everything on a device that no running batch uses. An
-    /// instance with requests of its own queued gives way only to an older request, and after all idle ones: the oldest
-    /// request on a device can always make progress, so waiting instances never block each other for good. Scores rise from dependants
-    /// to what they depend on within an instance, so that a greedy walk never takes an adapter before its kernels.
-    fn candidates(&self, d: DeviceId, room: Room) -> Vec<(u64, Option<InstanceId>, Class, Bytes)> {
+    /// What may leave a device, and what leaving frees. Scores rise from dependants to what they depend on, so that a
+    /// greedy walk never takes an adapter before its kernels, nor a shared backbone before what is mapped onto it.
+    fn candidates(&self, d: DeviceId, room: Room) -> Vec<Leaving> {
         let mut found = Vec::new();
-        let asker = match room {
-            Room::Evict(me) => self.instances[me.index()].queue.front().map(|q| (me, q.arrival)),
-            _ => None,
-        };
         let part = &self.config.eviction;
+        let shares = self.sharing == SharingDecision::SharedWeights;
+        let mut users: BTreeMap<BackboneId, (u32, u64, Nanos)> = BTreeMap::new();
         for &i in &self.devices[d.index()].instances {
             let instance = &self.instances[i.index()];
-            if !instance.alive || instance.running > 0 || instance.loading() {
-                continue;
-            }
-            let queued = match (instance.queue.front(), asker) {
-                (None, _) => false,
-                (Some(head), Some((me, oldest))) if i != me && (head.arrival, i) > (oldest, me) => true,
-                _ => continue,
-            };
-            let Some(f) = instance.function else { continue };
+            let Some(f) = instance.function.filter(|_| self.may_lose(i, d, room)) else { continue };
             let function = &self.functions[f.index()];
             let rate = function.arrivals.per_megasecond(self.now, self.rate_window());
-            let mut floor = 0;
+            let (mut floor, idle_since) = (0, instance.idle_since);
             for class in [Class::Kernel, Class::Adapter, Class::Backbone] {
-                if instance.have[class as usize] != Place::Here {
+                if instance.have[class as usize] != Place::Here || (shares && class == Class::Backbone) {
                     continue;
                 }
                 let bytes = self.device_bytes(i, class);
                 let saved = function.spec.load[class as usize];
-                let seen = Candidate { saved, rate, bytes, idle_since: instance.idle_since };
-                let Some(score) = part.score(&seen) else { continue };
-                floor = if queued { u64::MAX } else { score.max(floor) };
-                found.push((floor, Some(i), class, bytes));
+                let Some(score) = part.score(&Candidate { saved, rate, bytes, idle_since }) else { continue };
+                floor = score.max(floor);
+                found.push(Leaving { score: floor, victim: Victim::Own(class, i), bytes });
+            }
+            if shares && instance.have[Class::Backbone as usize] == Place::Here {
+                let (n, top, since) = users.entry(instance.backbone).or_default();
+                (*n, *top, *since) = (*n + 1, floor.max(*top), idle_since.max(*since));
             }
         }
-        let unused = self.devices[d.index()].shared.iter().filter(|(_, s)| s.here && s.users == 0);
-        let bytes = unused.fold(Bytes::ZERO, |sum, (b, _)| sum + self.backbones[b.index()].spec.weights);
-        if bytes > Bytes::ZERO && !matches!(part, EvictionPart::None {}) {
-            // Unused by any instance, so everything that depends on it is gone already.
-            found.push((0, None, Class::Backbone, bytes));
+        for (&b, shared) in self.devices[d.index()].shared.iter().filter(|(_, s)| s.here) {
+            let (idle, floor, since) = users.get(&b).copied().unwrap_or_default();
+            if idle != shared.users {
+                continue; // some user needs it
+            }
+            let backbone = &self.backbones[b.index()];
+            let seen = Candidate {
+                saved: backbone.load,
+                rate: backbone.arrivals.per_megasecond(self.now, self.rate_window()),
+                bytes: backbone.spec.weights,
+                idle_since: since.max(shared.idle_since),
+            };
+            if let Some(score) = part.score(&seen) {
+                found.push(Leaving { score: score.max(floor), victim: Victim::Shared(b), bytes: seen.bytes });
+            }
+        }
+        if let Room::Displace(limit, _) = room {
+            found.retain(|c| c.score < limit);
         }
         found
+    }
+
+    /// Whether an instance has no use for what it holds that counts against this need: idle, or itself waiting for
+    /// memory behind the one that is woken (else two that each hold half would wait for each other).
+    fn may_lose(&self, i: InstanceId, d: DeviceId, room: Room) -> bool {
+        let instance = &self.instances[i.index()];
+        let claims = matches!(room, Room::Displace(_, claimant) if claimant == i);
+        let behind = self.waking == Some(d) && instance.waiting_memory;
+        let free = instance.idle() || (behind && instance.running == 0 && !instance.loading());
+        instance.alive && free && !claims
+    }
+
+    fn evict_shared(&mut self, d: DeviceId, b: BackboneId) {
+        for i in self.devices[d.index()].instances.clone() {
+            if self.instances[i.index()].backbone == b && self.here(i, Class::Backbone) {
+                self.evict(i, Class::Backbone);
+            }
+        }
+        self.drop_shared(d, b);
     }
 
     /// Takes an idle instance's class and all that depends on it off its device. With shared weights, "the backbone" of
@@ -166,12 +202,6 @@ impl Core {
                 let park = c == Class::Kernel && class == Class::Kernel && self.offloads_kernels();
                 self.drop_class(i, c, park);
             }
-        }
-        if !self.instances[i.index()].queue.is_empty() {
-            let d = self.instances[i.index()].device;
-            self.instances[i.index()].ripe = false;
-            self.devices[d.index()].ripe.retain(|&x| x != i);
-            self.wait_for_memory(i);
         }
         self.wish(i);
     }
@@ -261,13 +291,7 @@ impl Core {
         self.add_copy_of(b, weights, d, i);
     }
 
-    pub(super) fn add_copy_of(
-        &mut self,
-        b: crate::units::BackboneId,
-        weights: Bytes,
-        d: DeviceId,
-        i: InstanceId,
-    ) {
+    pub(super) fn add_copy_of(&mut self, b: BackboneId, weights: Bytes, d: DeviceId, i: InstanceId) {
         let copies = &mut self.backbones[b.index()].copies;
         let before = copies.first().copied();
         copies.insert((d, i));
@@ -285,13 +309,7 @@ impl Core {
         self.remove_copy_of(b, weights, d, i);
     }
 
-    pub(super) fn remove_copy_of(
-        &mut self,
-        b: crate::units::BackboneId,
-        weights: Bytes,
-        d: DeviceId,
-        i: InstanceId,
-    ) {
+    pub(super) fn remove_copy_of(&mut self, b: BackboneId, weights: Bytes, d: DeviceId, i: InstanceId) {
         let copies = &mut self.backbones[b.index()].copies;
         let was_first = copies.first() == Some(&(d, i));
         copies.remove(&(d, i));
@@ -310,13 +328,14 @@ impl Core {
         self.mark(d);
     }
 
-    /// Takes host memory, dropping staged weights as needed.
-    pub(super) fn reserve_host(&mut self, w: WorkerId, bytes: Bytes) -> bool {
-        let worker = &mut self.workers[w.index()];
-        let staged = worker.staged.iter().fold(Bytes::ZERO, |sum, (_, b)| sum + *b);
-        if worker.host.saturating_sub(worker.host_used) + staged < bytes {
+    /// Takes host memory for an instance's libraries, dropping staged weights as needed; `asked` also ends idle
+    /// instances, in the eviction part's order.
+    pub(super) fn reserve_host(&mut self, w: WorkerId, bytes: Bytes, asked: bool) -> bool {
+        let missing = bytes.saturating_sub(self.host_room(w));
+        if missing > Bytes::ZERO && !(asked && self.make_host_room(w, missing)) {
             return false;
         }
+        let worker = &mut self.workers[w.index()];
         while worker.host.saturating_sub(worker.host_used) < bytes {
             let (_, freed) = worker.staged.pop_front().expect("staged bytes cover the need");
             worker.host_used -= freed;
@@ -325,13 +344,55 @@ impl Core {
         true
     }
 
+    /// Host memory that is free or holds nothing but staged weights.
+    fn host_room(&self, w: WorkerId) -> Bytes {
+        let worker = &self.workers[w.index()];
+        let staged = worker.staged.iter().fold(Bytes::ZERO, |sum, (_, b)| sum + *b);
+        worker.host.saturating_sub(worker.host_used) + staged
+    }
+
+    fn make_host_room(&mut self, w: WorkerId, missing: Bytes) -> bool {
+        let mut found = Vec::new();
+        for &d in &self.workers[w.index()].devices {
+            for &i in &self.devices[d.index()].instances {
+                let instance = &self.instances[i.index()];
+                let Some(f) = instance.function.filter(|_| instance.idle()) else { continue };
+                if !self.here(i, Class::Runtime) {
+                    continue;
+                }
+                let function = &self.functions[f.index()];
+                let rate = function.arrivals.per_megasecond(self.now, self.rate_window());
+                let (saved, bytes) =
+                    (function.spec.start_from(Some(Class::Container)), function.spec.runtime);
+                let seen = Candidate { saved, rate, bytes, idle_since: instance.idle_since };
+                found.extend(self.config.eviction.score(&seen).map(|score| (score, i, bytes)));
+            }
+        }
+        if found.iter().fold(Bytes::ZERO, |sum, c| sum + c.2) < missing {
+            return false;
+        }
+        found.sort_unstable_by_key(|c| (c.0, c.1));
+        let mut freed = Bytes::ZERO;
+        for (_, i, bytes) in found {
+            if freed >= missing {
+                break;
+            }
+            self.stop(i);
+            freed += bytes;
+        }
+        true
+    }
+
     pub(super) fn free_host(&mut self, i: InstanceId) {
         let instance = &self.instances[i.index()];
         let Some(f) = instance.function else { return };
         let w = self.devices[instance.device.index()].worker;
         let bytes = self.functions[f.index()].spec.runtime;
-        if self.workers[w.index()].alive {
-            self.workers[w.index()].host_used -= bytes;
+        let worker = &mut self.workers[w.index()];
+        if worker.alive {
+            worker.host_used -= bytes;
+            self.recheck
+                .extend(worker.devices.iter().filter(|d| !self.devices[d.index()].waiters.is_empty()));
         }
     }
 
@@ -347,6 +408,15 @@ impl Core {
             worker.staged.push_back((what, bytes));
         }
         Tier::Disk
+    }
+
+    /// Forgets a staged copy that is none: its load failed.
+    pub(super) fn unstage(&mut self, w: WorkerId, what: Staged) {
+        let worker = &mut self.workers[w.index()];
+        if let Some(at) = worker.staged.iter().position(|(s, _)| *s == what) {
+            let (_, bytes) = worker.staged.remove(at).expect("just found");
+            worker.host_used -= bytes;
+        }
     }
 
     /// What an instance may use of a device.

@@ -39,6 +39,12 @@ pub struct Core {
     /// Functions with parked requests, in order of parking.
     parked: std::collections::VecDeque<FunctionId>,
     largest: Bytes,
+    /// Devices whose waiters may find room that was not looked at while the event was handled.
+    recheck: BTreeSet<DeviceId>,
+    /// A whole-device instance ended while the event was handled: parked requests may take its device.
+    device_left: bool,
+    /// The device whose oldest waiter is trying again.
+    waking: Option<DeviceId>,
     replan_set: bool,
     replicas_due: bool,
     sharing: SharingDecision,
@@ -51,6 +57,7 @@ impl Core {
         let (sharing, exclusive) = (config.sharing.decide(), config.sharing.exclusive());
         let known = |spec| Backbone {
             spec,
+            load: Nanos::ZERO,
             arrivals: Arrivals::default(),
             copies: BTreeSet::new(),
             replicas: BTreeSet::new(),
@@ -69,6 +76,9 @@ impl Core {
             wishes: BTreeSet::new(),
             parked: Default::default(),
             largest: Bytes::ZERO,
+            recheck: BTreeSet::new(),
+            device_left: false,
+            waking: None,
             replan_set: false,
             replicas_due: true,
             sharing,
@@ -96,6 +106,15 @@ impl Core {
             Event::LoadFailed { instance, class, function } => self.load_failed(instance, class, function),
             Event::EvictDone { device, bytes } => self.evict_done(device, bytes),
             Event::TimerFired(timer) => self.timer(timer),
+        }
+        loop {
+            if let Some(d) = self.recheck.pop_first() {
+                self.wake(d);
+            } else if std::mem::take(&mut self.device_left) {
+                self.unpark();
+            } else {
+                break;
+            }
         }
         std::mem::swap(&mut self.out, actions);
     }
@@ -150,6 +169,10 @@ impl Core {
                 ));
             }
             let active = d.instances.iter().filter(|i| self.instances[i.index()].running > 0).count() as u64;
+            let miscounted = self.miscounted(n, d);
+            if d.capacity > Bytes::ZERO && miscounted.is_some() {
+                return miscounted;
+            }
             if active != d.active {
                 return Some(format!("device {n}: {} active, counted {active}", d.active));
             }
@@ -158,6 +181,17 @@ impl Core {
             if w.host_used > w.host {
                 return Some(format!("worker {n}: {:?} of {:?} host memory", w.host_used, w.host));
             }
+            let mut held = w.staged.iter().fold(Bytes::ZERO, |sum, (_, b)| sum + *b);
+            for &i in w.devices.iter().flat_map(|d| &self.devices[d.index()].instances) {
+                let instance = &self.instances[i.index()];
+                let libraries = instance.have[crate::artifact::Class::Runtime as usize];
+                if let (Some(f), Place::Here | Place::Loading) = (instance.function, libraries) {
+                    held += self.functions[f.index()].spec.runtime;
+                }
+            }
+            if w.alive && held != w.host_used {
+                return Some(format!("worker {n}: {:?} of host memory used, held {held:?}", w.host_used));
+            }
         }
         for (n, i) in self.instances.iter().enumerate().filter(|(_, i)| i.alive && i.running > 0) {
             if i.missing().is_some() {
@@ -165,6 +199,44 @@ impl Core {
             }
         }
         None
+    }
+
+    /// What an instance or slot holds must be what the book says is used.
+    fn miscounted(&self, n: usize, d: &Device) -> Option<String> {
+        use crate::artifact::Class;
+        let mut held = [0u64; uses::COUNT];
+        let (mut pending, mut starting) = (0, 0);
+        for &i in &d.instances {
+            let instance = &self.instances[i.index()];
+            let own = |c: Class| matches!(instance.have[c as usize], Place::Here | Place::Loading);
+            let bytes = |c: Class| if own(c) { self.device_bytes(i, c).0 } else { 0 };
+            held[uses::BASE] += bytes(Class::Backbone);
+            held[uses::ADAPTERS] += bytes(Class::Adapter);
+            held[uses::KERNELS] += bytes(Class::Kernel);
+            if instance.function.is_none() {
+                held[uses::KERNELS] += self.backbones[instance.backbone.index()].spec.context.0;
+            }
+            for f in instance.slots.keys() {
+                held[uses::ADAPTERS] += self.functions[f.index()].spec.adapter.0;
+            }
+            held[uses::KV] += instance.pool.0;
+            pending += instance.load;
+            starting += u64::from(instance.loading());
+            starting += instance.slots.values().filter(|s| !s.here).count() as u64;
+        }
+        held[uses::BASE] += d.shared.keys().map(|b| self.backbones[b.index()].spec.weights.0).sum::<u64>();
+        let mut booked = d.uses;
+        booked[uses::BASE] += std::mem::take(&mut booked[uses::DUPLICATES]);
+        if !self.config.engine.paged_kv {
+            held[uses::KV] = booked[uses::KV]; // reserved per request; the executor knows for how many
+        }
+        let wrong = booked != held || (pending, starting) != (d.pending, d.starting);
+        wrong.then(|| {
+            format!(
+                "device {n}: {booked:?} {} {} booked, held {held:?} {pending} {starting}",
+                d.pending, d.starting
+            )
+        })
     }
 
     fn worker_joined(&mut self, spec: WorkerSpec) {
@@ -200,16 +272,21 @@ impl Core {
         });
         self.replicas_due = true;
         self.fill_pool(worker);
+        self.unpark();
     }
 
     fn worker_lost(&mut self, worker: WorkerId) {
-        let lost = &mut self.workers[worker.index()];
+        let Some(lost) = self.workers.get_mut(worker.index()).filter(|w| w.alive) else { return };
         lost.alive = false;
         lost.staged.clear();
         let devices = lost.devices.clone();
-        let pool = std::mem::take(&mut self.workers[worker.index()].pool);
+        let pool = std::mem::take(&mut lost.pool);
         pool.into_iter().for_each(|i| self.stop(i));
-        for d in devices {
+        for &d in &devices {
+            for (b, _) in std::mem::take(&mut self.devices[d.index()].shared) {
+                let weights = self.backbones[b.index()].spec.weights;
+                self.remove_copy_of(b, weights, d, lifecycle::SHARED);
+            }
             for i in self.devices[d.index()].instances.clone() {
                 self.refuse_queue(i, Refused::Failed);
                 let running = std::mem::take(&mut self.instances[i.index()].running);
@@ -217,19 +294,24 @@ impl Core {
                     self.devices[d.index()].active -= 1;
                     self.unload(i, u64::from(running));
                 }
+                if self.sharing == SharingDecision::OneProcess {
+                    self.replica_lost(i);
+                }
                 self.stop(i);
             }
             let device = &mut self.devices[d.index()];
-            device.shared.clear();
             (device.used, device.evicting, device.uses) = (Bytes::ZERO, Bytes::ZERO, [0; uses::COUNT]);
-            device.capacity = Bytes::ZERO;
-            self.backbones.iter_mut().for_each(|b| b.copies.retain(|&(at, _)| at != d));
+            (device.capacity, device.starting) = (Bytes::ZERO, 0);
             self.mark(d);
         }
         self.workers[worker.index()].host_used = Bytes::ZERO;
+        // What a lost worker held is gone: there is nothing to evict.
+        self.out.retain(|a| !matches!(a, Action::Evict { device, .. } if devices.contains(device)));
     }
 
     fn function_added(&mut self, spec: FunctionSpec) {
+        let load = &mut self.backbones[spec.backbone.index()].load;
+        *load = (*load).max(spec.load[crate::artifact::Class::Backbone as usize]);
         self.functions.push(Function {
             spec,
             alive: true,
@@ -250,12 +332,13 @@ impl Core {
                 retry_after: Nanos::ZERO,
             });
         }
-        for i in f.instances.clone() {
+        let (instances, b) = (f.instances.clone(), f.spec.backbone);
+        for i in instances {
             self.refuse_queue(i, Refused::NoFunction);
-            if self.instances[i.index()].idle() {
-                self.stop(i);
-            }
+            self.rest(i);
         }
+        let replicas: Vec<_> = self.backbones[b.index()].replicas.iter().map(|&(_, i)| i).collect();
+        replicas.into_iter().for_each(|i| self.unseat(i, function));
     }
 
     fn timer(&mut self, timer: Timer) {
@@ -282,6 +365,10 @@ impl Core {
         let instance = &mut self.instances[i.index()];
         let mut all: Vec<_> = instance.queue.drain(..).collect();
         all.extend(instance.slots.values_mut().flat_map(|s| s.waiting.drain(..)));
+        let d = instance.device;
+        (instance.ripe, instance.waiting_memory) = (false, false);
+        self.devices[d.index()].ripe.retain(|&x| x != i);
+        self.devices[d.index()].waiters.retain(|&x| x != i);
         self.unload(i, all.len() as u64);
         all.iter().for_each(|q| self.refuse(q.request, reason, Nanos(1_000_000_000)));
     }

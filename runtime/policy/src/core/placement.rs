@@ -12,6 +12,15 @@ use crate::parts::routing::{Place, Routing};
 use crate::parts::sharing::SharingDecision;
 use crate::units::{Bytes, DeviceId, FunctionId, InstanceId, Nanos};
 
+/// Where an instance could go.
+pub(super) struct Spot {
+    pub(super) device: DeviceId,
+    /// Estimated TTFT there.
+    pub(super) estimate: Nanos,
+    /// The idle instance that has the device and would have to stop.
+    pub(super) holder: Option<InstanceId>,
+}
+
 impl Core {
     /// The function's best instance and its estimated TTFT.
     pub(super) fn best_instance(&self, f: FunctionId) -> Option<(InstanceId, Nanos)> {
@@ -39,7 +48,7 @@ impl Core {
     }
 
     /// A device for a further instance beside one the function already has.
-    pub(super) fn place_beside(&mut self, f: FunctionId, beside: InstanceId) -> Option<(DeviceId, Nanos)> {
+    pub(super) fn place_beside(&self, f: FunctionId, beside: InstanceId) -> Option<Spot> {
         let taken: Vec<DeviceId> =
             self.functions[f.index()].instances.iter().map(|i| self.instances[i.index()].device).collect();
         debug_assert!(taken.contains(&self.instances[beside.index()].device));
@@ -47,11 +56,11 @@ impl Core {
     }
 
     /// A device for the function's first instance and its estimated TTFT there.
-    pub(super) fn place(&mut self, f: FunctionId) -> Option<(DeviceId, Nanos)> {
+    pub(super) fn place(&self, f: FunctionId) -> Option<Spot> {
         self.place_on(f, &[])
     }
 
-    fn place_on(&mut self, f: FunctionId, not: &[DeviceId]) -> Option<(DeviceId, Nanos)> {
+    fn place_on(&self, f: FunctionId, not: &[DeviceId]) -> Option<Spot> {
         let mut best: Option<((bool, i64, usize, DeviceId), Nanos)> = None;
         for n in 0..self.devices.len() {
             let d = DeviceId(n as u32);
@@ -69,14 +78,14 @@ impl Core {
             }
         }
         match best {
-            Some(((.., d), estimate)) => Some((d, estimate)),
+            Some(((.., device), estimate)) => Some(Spot { device, estimate, holder: None }),
             None if self.exclusive => self.take_over(f, not),
             None => None,
         }
     }
 
-    /// Stops the instance idle the longest and gives its device away.
-    fn take_over(&mut self, f: FunctionId, not: &[DeviceId]) -> Option<(DeviceId, Nanos)> {
+    /// The device of the instance idle the longest, which would have to stop.
+    fn take_over(&self, f: FunctionId, not: &[DeviceId]) -> Option<Spot> {
         if matches!(self.config.eviction, EvictionPart::None {}) {
             return None;
         }
@@ -84,10 +93,8 @@ impl Core {
             self.devices.iter().enumerate().filter_map(|(n, d)| d.exclusive.map(|i| (DeviceId(n as u32), i)));
         let idle = holders
             .filter(|(d, i)| !not.contains(d) && self.instances[i.index()].idle() && self.could_hold(f, *d));
-        let (_, d, i) = idle.map(|(d, i)| (self.instances[i.index()].idle_since, d, i)).min()?;
-        self.stop(i);
-        let estimate = self.view_device(f, d).estimate;
-        Some((d, estimate))
+        let (_, device, i) = idle.map(|(d, i)| (self.instances[i.index()].idle_since, d, i)).min()?;
+        Some(Spot { device, estimate: self.view_device(f, device).estimate, holder: Some(i) })
     }
 
     fn could_hold(&self, f: FunctionId, d: DeviceId) -> bool {

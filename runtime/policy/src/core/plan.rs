@@ -62,9 +62,10 @@ impl Core {
         wanted.sort_unstable_by_key(|&(value, f, ..)| (std::cmp::Reverse(value), f));
         for (_, f, furthest, class) in wanted {
             let i = match furthest {
-                Some(i) => Some(i),
-                None if self.exclusive && self.devices.iter().all(|d| d.exclusive.is_some()) => None,
-                None => self.place(f).map(|(d, _)| self.start(f, d)),
+                // An earlier wish may have ended it meanwhile.
+                Some(i) => Some(i).filter(|i| self.functions[f.index()].instances.contains(i)),
+                // A plan stops nobody's instance.
+                None => self.place(f).filter(|s| s.holder.is_none()).map(|s| self.start(f, s.device)),
             };
             if let Some(i) = i {
                 self.instances[i.index()].goal = Some(class);

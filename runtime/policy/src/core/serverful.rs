@@ -135,8 +135,15 @@ impl Core {
 
     /// Frees the slot idle the longest; false when all are in use.
     fn evict_slot(&mut self, i: InstanceId) -> bool {
+        let Some(&key) = self.instances[i.index()].idle_slots.first() else { return false };
+        self.drop_slot(i, key);
+        true
+    }
+
+    fn drop_slot(&mut self, i: InstanceId, key: (Nanos, FunctionId)) {
+        let f = key.1;
         let instance = &mut self.instances[i.index()];
-        let Some((_, f)) = instance.idle_slots.pop_first() else { return false };
+        instance.idle_slots.remove(&key);
         instance.slots.remove(&f);
         let d = instance.device;
         let bytes = self.functions[f.index()].spec.adapter;
@@ -149,7 +156,6 @@ impl Core {
             to: Tier::Host,
             bytes: Bytes::ZERO,
         });
-        true
     }
 
     fn admit_one(&mut self, i: InstanceId, queued: Queued) {
@@ -179,6 +185,7 @@ impl Core {
         self.devices[d.index()].starting -= 1;
         self.mark(d);
         waiting.into_iter().for_each(|q| self.admit_one(i, q));
+        self.free_removed(i, f);
         self.seat_queued(i);
     }
 
@@ -186,13 +193,51 @@ impl Core {
         let Some(f) = f else { return };
         let instance = &mut self.instances[i.index()];
         let d = instance.device;
-        let Some(slot) = instance.slots.remove(&f) else { return };
+        if instance.slots.get(&f).is_none_or(|s| s.here) {
+            return;
+        }
+        let slot = instance.slots.remove(&f).expect("just seen");
         self.devices[d.index()].starting -= 1;
+        self.unstage(self.devices[d.index()].worker, Staged::Adapter(f));
         let bytes = self.functions[f.index()].spec.adapter;
         self.release(d, bytes, uses::ADAPTERS);
         self.unload(i, slot.waiting.len() as u64);
         slot.waiting.iter().for_each(|q| self.refuse(q.request, Refused::Failed, Nanos(1_000_000_000)));
         self.seat_queued(i);
+    }
+
+    /// A removed function's requests leave a replica, and its adapter once idle.
+    pub(super) fn unseat(&mut self, i: InstanceId, f: FunctionId) {
+        let instance = &mut self.instances[i.index()];
+        let mut gone: Vec<Queued> = instance.queue.iter().filter(|q| q.function == f).copied().collect();
+        instance.queue.retain(|q| q.function != f);
+        if let Some(slot) = instance.slots.get_mut(&f) {
+            gone.append(&mut slot.waiting);
+        }
+        self.unload(i, gone.len() as u64);
+        gone.iter().for_each(|q| self.refuse(q.request, Refused::NoFunction, Nanos::ZERO));
+        self.free_removed(i, f);
+        self.seat_queued(i);
+    }
+
+    /// Drops the idle adapter of a function that was removed.
+    fn free_removed(&mut self, i: InstanceId, f: FunctionId) {
+        let instance = &self.instances[i.index()];
+        let idle = instance.slots.get(&f).filter(|s| s.here && s.users == 0);
+        let idle = idle.map(|s| (s.idle_since, f)).filter(|key| instance.idle_slots.contains(key));
+        if let Some(key) = idle.filter(|_| !self.functions[f.index()].alive) {
+            self.drop_slot(i, key);
+        }
+    }
+
+    /// A replica went with its worker: the next arrival starts another, if a device is free.
+    pub(super) fn replica_lost(&mut self, i: InstanceId) {
+        let instance = &mut self.instances[i.index()];
+        let (b, load) = (instance.backbone, instance.load);
+        instance.slots.clear();
+        instance.idle_slots.clear();
+        self.backbones[b.index()].replicas.remove(&(load, i));
+        self.replicas_due = true;
     }
 
     pub(super) fn done_serverful(&mut self, i: InstanceId, f: FunctionId) {
@@ -205,11 +250,12 @@ impl Core {
                 instance.idle_slots.insert((now, f));
             }
         }
+        self.free_removed(i, f);
         self.seat_queued(i);
     }
 
     /// Queued requests take slots as they come free, first come first served.
-    fn seat_queued(&mut self, i: InstanceId) {
+    pub(super) fn seat_queued(&mut self, i: InstanceId) {
         while let Some(&head) = self.instances[i.index()].queue.front() {
             if !self.seat(i, head) {
                 return;
