@@ -50,7 +50,12 @@ pub fn run(args: BenchArgs, ui: &Ui) -> Result<()> {
         for policy in ["vllm", "serverlesslora"] {
             let best = best(&args, &format!("{policy}:{}", args.passes))?;
             let rate = best["per_cpu_s"].as_f64().context("a rate")?;
-            println!("{policy:15} W1 x {:3}: {:>9.0} requests per CPU-second, peak {:.1} MiB", args.passes, rate, mib(&best));
+            println!(
+                "{policy:15} W1 x {:3}: {:>9.0} requests per CPU-second, peak {:.1} MiB",
+                args.passes,
+                rate,
+                mib(&best)
+            );
             figures.insert(format!("w1x100_{policy}_requests_per_cpu_s"), json!(rate.round()));
             if policy == "vllm" {
                 figures.insert("w1x100_peak_rss_mib".to_owned(), json!(mib(&best)));
@@ -103,7 +108,10 @@ fn best(args: &BenchArgs, case: &str) -> Result<Value> {
 
 fn child(case: &str) -> Result<Value> {
     let program = std::env::current_exe().context("this program's own file")?;
-    let out = Command::new(program).args(["--quiet", "bench-replay", "--case", case]).stderr(Stdio::inherit()).output()?;
+    let out = Command::new(program)
+        .args(["--quiet", "bench-replay", "--case", case])
+        .stderr(Stdio::inherit())
+        .output()?;
     ensure!(out.status.success(), "measuring {case} failed");
     let text = String::from_utf8_lossy(&out.stdout);
     let last = text.lines().last().with_context(|| format!("{case} printed nothing"))?;
@@ -116,7 +124,20 @@ fn side_by_side(args: &BenchArgs, case: &str, ui: &Ui) -> Result<Value> {
     let data = args.data.as_ref().context("COLDFRAME_DATA is not set")?;
     let trace = data.join("traces/azure-llm-2023/AzureLLMInferenceTrace_conv.csv");
     let mut typed = vec!["replay".to_owned(), "--trace".to_owned(), trace.display().to_string()];
-    let rest = ["--adapters", "100", "--zipf", "0.9", "--gpu", "a100-80", "--workers", "4", "--model", "llama-2-7b", "--step", "vidur"];
+    let rest = [
+        "--adapters",
+        "100",
+        "--zipf",
+        "0.9",
+        "--gpu",
+        "a100-80",
+        "--workers",
+        "4",
+        "--model",
+        "llama-2-7b",
+        "--step",
+        "vidur",
+    ];
     typed.extend(rest.map(str::to_owned));
     typed.extend(["--policy".to_owned(), policy.to_owned(), "--repeat".to_owned(), passes.to_owned()]);
     if policy == "vllm" {

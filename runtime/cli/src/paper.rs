@@ -86,15 +86,29 @@ pub fn run(args: PaperArgs, ui: &Ui) -> Result<()> {
     if ui.json {
         return print(&(serde_json::to_string_pretty(&lines)? + "\n"));
     }
-    writeln!(text, "The paper claims: TTFT lower by up to 86 %, money lower by up to 89 %, against current systems (which one gives the maximum is not public).")?;
-    writeln!(text, "Each case has a report and a page in {}. Why policies rank as they do: docs/findings.md.", args.out.display())?;
+    writeln!(
+        text,
+        "The paper claims: TTFT lower by up to 86 %, money lower by up to 89 %, against current systems (which one gives the maximum is not public)."
+    )?;
+    writeln!(
+        text,
+        "Each case has a report and a page in {}. Why policies rank as they do: docs/findings.md.",
+        args.out.display()
+    )?;
     print(&text)
 }
 
 fn case(args: &PaperArgs, class: &str, regime: &str, ui: &Ui) -> Result<Report> {
     let mut typed: Vec<String> = vec!["replay".into(), "--trace".into(), format!("paper-{class}")];
     typed.extend(["--cold-start".into(), regime.into(), "--seeds".into(), args.seeds.to_string()]);
-    typed.extend(["--policy".into(), preset_names().join(","), "--gpu".into(), "l40s".into(), "--workers".into(), "8".into()]);
+    typed.extend([
+        "--policy".into(),
+        preset_names().join(","),
+        "--gpu".into(),
+        "l40s".into(),
+        "--workers".into(),
+        "8".into(),
+    ]);
     if let Some(data) = &args.data {
         typed.extend(["--data".into(), data.display().to_string()]);
     }
@@ -107,7 +121,9 @@ fn case(args: &PaperArgs, class: &str, regime: &str, ui: &Ui) -> Result<Report> 
 }
 
 fn write_case(args: &PaperArgs, class: &str, regime: &str, report: &Report) -> Result<()> {
-    for (extension, body) in [("json", json::to_string(report)), ("html", html::render_against(report, Some("vllm")))] {
+    for (extension, body) in
+        [("json", json::to_string(report)), ("html", html::render_against(report, Some("vllm")))]
+    {
         let mut file = WholeFile::create(&args.out.join(format!("{class}-{regime}.{extension}")))?;
         file.write_all(body.as_bytes())?;
         file.finish()?;
@@ -146,8 +162,16 @@ fn case_lines(class: &'static str, cold_start: &'static str, report: &Report) ->
 fn case_text(text: &mut String, class: &str, regime: &str, report: &Report) -> Result<()> {
     let (ttft, money, cold) = (metric("ttft_mean")?, metric("money")?, metric("cold_share")?);
     let ours = report.policies.iter().find(|p| p.name == OURS).context("serverlesslora is in every case")?;
-    writeln!(text, "{class} windows, {regime} cold starts ({} requests a seed on average)", mean_requests(report))?;
-    writeln!(text, "{:28} {:>18} {:>16} {:>7}   serverlesslora against it: {:>20} {:>24}", "policy", "TTFT mean s", "money $", "cold %", "TTFT", "money")?;
+    writeln!(
+        text,
+        "{class} windows, {regime} cold starts ({} requests a seed on average)",
+        mean_requests(report)
+    )?;
+    writeln!(
+        text,
+        "{:28} {:>18} {:>16} {:>7}   serverlesslora against it: {:>20} {:>24}",
+        "policy", "TTFT mean s", "money $", "cold %", "TTFT", "money"
+    )?;
     for p in &report.policies {
         let show = |key: &Metric, scale: f64| match summary::over_seeds(p, key) {
             Some(i) => match i.half {
@@ -156,13 +180,20 @@ fn case_text(text: &mut String, class: &str, regime: &str, report: &Report) -> R
             },
             None => "–".to_owned(),
         };
-        let cold = summary::over_seeds(p, cold).map_or_else(|| "–".to_owned(), |i| format!("{:.1}", 100.0 * i.mean));
+        let cold =
+            summary::over_seeds(p, cold).map_or_else(|| "–".to_owned(), |i| format!("{:.1}", 100.0 * i.mean));
         let (dt, dm) = if p.name == OURS {
             ("".to_owned(), "".to_owned())
         } else {
             (table::change_text(ours, p, ttft), table::change_text(ours, p, money))
         };
-        writeln!(text, "{:28} {:>18} {:>16} {cold:>7}   {dt:>47} {dm:>24}", p.name, show(ttft, 1.0), show(money, 1e9))?;
+        writeln!(
+            text,
+            "{:28} {:>18} {:>16} {cold:>7}   {dt:>47} {dm:>24}",
+            p.name,
+            show(ttft, 1.0),
+            show(money, 1e9)
+        )?;
     }
     writeln!(text)?;
     Ok(())

@@ -33,7 +33,8 @@ pub fn run(args: ValidateArgs, ui: &Ui) -> Result<()> {
     match args.what {
         What::Timeline => show_timeline(ui),
         What::GroundTruth { data } => {
-            let data = data.context("set COLDFRAME_DATA, or give --data, to the folder that holds calibration/")?;
+            let data =
+                data.context("set COLDFRAME_DATA, or give --data, to the folder that holds calibration/")?;
             show_ground_truth(&ground_truth_file(&data), ui)
         }
     }
@@ -50,16 +51,27 @@ fn show_timeline(ui: &Ui) -> Result<()> {
     if ui.json {
         print(&(serde_json::to_string_pretty(&rows)? + "\n"))?;
     } else {
-        let mut text = String::from("system          request     measured  simulated   error   container  libraries  backbone  adapter  kernels  (s)\n");
+        let mut text = String::from(
+            "system          request     measured  simulated   error   container  libraries  backbone  adapter  kernels  (s)\n",
+        );
         for r in &rows {
             let [c, l, b, a, k] = r.stages_s;
             writeln!(
                 text,
                 "{:15} {}@{:<7} {:9.2}  {:9.2}  {:+5.1} %  {c:9.2}  {l:9.2}  {b:8.2}  {a:7.2}  {k:7.2}",
-                r.system, r.function, r.arrival_s, r.measured_s, r.simulated_s, 100.0 * r.error
+                r.system,
+                r.function,
+                r.arrival_s,
+                r.measured_s,
+                r.simulated_s,
+                100.0 * r.error
             )?;
         }
-        writeln!(text, "worst error {:.1} %; measured totals were read off a figure to about 0.05 s", 100.0 * worst)?;
+        writeln!(
+            text,
+            "worst error {:.1} %; measured totals were read off a figure to about 0.05 s",
+            100.0 * worst
+        )?;
         print(&text)?;
     }
     ensure!(worst <= 0.10, "a total is off by more than 10 %");
@@ -71,9 +83,19 @@ fn show_ground_truth(file: &std::path::Path, ui: &Ui) -> Result<()> {
     if ui.json {
         print(&(serde_json::to_string_pretty(&rows)? + "\n"))?;
     } else {
-        let mut text = String::from("Llama-3.1-8B on one RTX PRO 6000, vLLM 0.19.0, 300 requests\nmetric  statistic  measured ms  simulated ms   error\n");
+        let mut text = String::from(
+            "Llama-3.1-8B on one RTX PRO 6000, vLLM 0.19.0, 300 requests\nmetric  statistic  measured ms  simulated ms   error\n",
+        );
         for r in &rows {
-            writeln!(text, "{:6}  {:9}  {:11.2}  {:12.2}  {:+5.1} %", r.metric, r.statistic, r.measured_ms, r.simulated_ms, 100.0 * r.error)?;
+            writeln!(
+                text,
+                "{:6}  {:9}  {:11.2}  {:12.2}  {:+5.1} %",
+                r.metric,
+                r.statistic,
+                r.measured_ms,
+                r.simulated_ms,
+                100.0 * r.error
+            )?;
         }
         print(&text)?;
     }

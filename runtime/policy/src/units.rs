@@ -82,7 +82,8 @@ impl Nanos {
 
     /// From decimal seconds of a configuration file; negative and NaN become zero, too large becomes [`Nanos::NEVER`].
     pub fn from_secs(seconds: f64) -> Self {
-        Self((seconds * 1e9).round() as u64)
+        // Adding a half and cutting is exact here and needs no library call; this runs in decisions.
+        Self((seconds * 1e9 + 0.5) as u64)
     }
 
     /// For reports.

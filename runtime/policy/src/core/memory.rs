@@ -105,6 +105,9 @@ impl Core {
     /// Evicts lowest score first until `missing` bytes are free or on their way out. Evicts nothing when that can't
     /// be reached, since half the room helps nobody.
     fn make_room(&mut self, d: DeviceId, missing: Bytes, room: Room) -> bool {
+        if !self.could_free(d, missing, room) {
+            return false;
+        }
         let mut candidates = self.candidates(d, room);
         let all = candidates.iter().fold(Bytes::ZERO, |sum, c| sum + c.bytes);
         if all < missing {
@@ -123,6 +126,32 @@ impl Core {
             freed += c.bytes;
         }
         freed >= missing
+    }
+
+    /// Whether all that may leave at all is enough: a cheap bound before anything is scored, since a full device is
+    /// asked again and again.
+    fn could_free(&self, d: DeviceId, missing: Bytes, room: Room) -> bool {
+        if matches!(self.config.eviction, EvictionPart::None {}) {
+            return false;
+        }
+        let device = &self.devices[d.index()];
+        let shared = device.shared.iter().filter(|(_, s)| s.here);
+        let mut most = shared.fold(Bytes::ZERO, |sum, (b, _)| sum + self.backbones[b.index()].spec.weights);
+        // A copy that a running instance maps can't leave: then only what instances own counts.
+        if device.active > 0 && self.backbones.len() == 1 {
+            most = Bytes::ZERO;
+        }
+        for &i in &device.instances {
+            if most >= missing {
+                return true;
+            }
+            if self.may_lose(i, d, room) {
+                let held = |c: &Class| self.here(i, *c);
+                let owned = [Class::Kernel, Class::Adapter, Class::Backbone].into_iter().filter(held);
+                most = owned.fold(most, |sum, c| sum + self.device_bytes(i, c));
+            }
+        }
+        most >= missing
     }
 
     /// What may leave a device, and what leaving frees. Scores rise from dependants to what they depend on, so that a

@@ -43,6 +43,8 @@ pub trait Preload {
     fn container_pool(&self) -> u32;
     /// Whether a function's next class may still be wanted: the plan then looks at it again.
     fn window(&self) -> Nanos;
+    /// Until when, without another arrival, the part goes on wanting what it wants now.
+    fn wants_until(&self, arrivals: &Arrivals, now: Nanos) -> Nanos;
 }
 
 /// Every pre-loading rule, as configured.
@@ -122,6 +124,18 @@ impl Preload for PreloadPart {
         match self {
             Self::None {} => Nanos::ZERO,
             Self::Pckp { window_s, .. } | Self::Poisson { window_s, .. } => Nanos::from_secs(*window_s),
+        }
+    }
+
+    fn wants_until(&self, arrivals: &Arrivals, now: Nanos) -> Nanos {
+        let last = arrivals.last().unwrap_or(Nanos::ZERO);
+        match self {
+            Self::None {} => now,
+            Self::Pckp { window_s, .. } => last + Nanos::from_secs(*window_s),
+            Self::Poisson { window_s, p_offload, .. } => {
+                let rate = arrivals.per_megasecond(now, Nanos::from_secs(*window_s));
+                last + poisson_time(*p_offload, rate)
+            }
         }
     }
 }
