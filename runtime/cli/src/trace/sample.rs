@@ -70,11 +70,7 @@ impl SampleArgs {
     fn open(&self) -> anyhow::Result<Box<dyn TraceStream>> {
         let mut stream = self.input.open()?;
         if self.repeat > 1 {
-            let (path, options) = (self.input.file.clone(), self.input.options.resolve());
-            stream = Box::new(Repeat::new(
-                Box::new(move || coldframe_traces::open(&path, &options)),
-                self.repeat,
-            )?);
+            stream = Box::new(Repeat::of_file(&self.input.file, &self.input.options.resolve(), self.repeat)?);
         }
         if let Some(step_ns) = self.spread {
             stream = Box::new(Spread::new(stream, step_ns, self.input.options.seed));
