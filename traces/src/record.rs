@@ -142,7 +142,7 @@ impl<T: TraceStream + ?Sized> TraceStream for Box<T> {
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
     /// The file could not be opened or read.
-    #[error("{}: {source}", file.display())]
+    #[error("{} cannot be read", file.display())]
     Io {
         /// The file.
         file: PathBuf,

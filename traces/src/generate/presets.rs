@@ -9,13 +9,14 @@ use super::placed::Placed;
 use super::synthetic::{SyntheticFunction, TokenSource, generate};
 use super::tokens::TokenLaw;
 use super::{counts_file, counts_file::Window};
+use crate::digest::sha256_file;
 use crate::info::functions::CovClass;
 use crate::open::{OpenOptions, open};
 use crate::placement::Counts;
 use crate::record::{FunctionInfo, TraceError, TraceStream};
 use crate::rng::{Stream, Weighted};
 use crate::transform::compose::{Compose, Lengths, Popularity, pool};
-use crate::transform::{Map, MapSpec, Rename, Spread};
+use crate::transform::{Map, MapSpec, Noted, Rename, Spread};
 use std::path::{Path, PathBuf};
 
 /// A stream of a preset.
@@ -49,6 +50,38 @@ pub const PRESETS: &[(&str, bool, &str)] = &[
 
 /// The preset of that name. `data` is the folder that COLDFRAME_DATA names.
 pub fn preset(name: &str, data: Option<&Path>, seed: u64) -> Preset {
+    let stream = by_name(name, data, seed)?;
+    let Some(data) = data else { return Ok(stream) };
+    let hashed =
+        |file: &&str| Ok(format!("source: {file} sha256 {}", sha256_file(&data.join("traces").join(file))?));
+    let sources: Result<Vec<String>, TraceError> = sources(name).iter().map(hashed).collect();
+    Ok(Box::new(Noted::new(stream, sources?)))
+}
+
+/// Files a preset reads, below `traces/`.
+fn sources(name: &str) -> &'static [&'static str] {
+    match name {
+        "paper-predictable" | "paper-normal" | "paper-bursty" => &[
+            "azure-functions-2019/windows-4h.csv.gz",
+            "azure-functions-2019/day1-0800-1600-500.invocations.csv.gz",
+            "azure-functions-2019/invitro2022-day-pool.invocations.csv.gz",
+            "token-lengths/gsm8k_llama2_lengths.csv.gz",
+        ],
+        "mixed-tenants" => &["servegen/m-large.rates.csv.gz", "servegen/m-large.lengths.csv.gz"],
+        "adapter-zoo" => {
+            &["azure-llm-2023/AzureLLMInferenceTrace_conv.csv", "genai-lora-2026/adapter_requests.csv.gz"]
+        }
+        "spiky-code" => &["azure-llm-2023/AzureLLMInferenceTrace_code.csv"],
+        "long-context" => &["mooncake/conversation_trace.jsonl.gz"],
+        "cold-tail" => &[
+            "azure-functions-2019/invitro2022-day-1350.invocations.csv.gz",
+            "token-lengths/gsm8k_llama2_lengths.csv.gz",
+        ],
+        _ => &[],
+    }
+}
+
+fn by_name(name: &str, data: Option<&Path>, seed: u64) -> Preset {
     let need = || {
         let reason = format!(
             "preset {name} needs the public traces: set COLDFRAME_DATA to the folder that holds traces/"

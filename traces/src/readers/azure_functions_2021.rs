@@ -39,6 +39,8 @@ pub fn open(mut lines: Lines, options: &OpenOptions) -> Result<Box<dyn TraceStre
 }
 
 impl Parser for AzureFunctions2021 {
+    const TIME: &'static str = "end_timestamp";
+
     fn parse(&mut self, line: &[u8], catalog: &mut Catalog) -> Result<Record, Fault> {
         let row = self.splitter.split_as(line, &self.header)?;
         let [app, func, end, duration] = self.columns.map(|i| row.get(i));

@@ -40,6 +40,8 @@ pub fn open(mut lines: Lines, options: &OpenOptions) -> Result<Box<dyn TraceStre
 }
 
 impl Parser for AzureLlm {
+    const TIME: &'static str = "TIMESTAMP";
+
     #[inline]
     fn parse(&mut self, line: &[u8], catalog: &mut Catalog) -> Result<Record, Fault> {
         let row = self.splitter.split_as(line, &self.header)?;

@@ -54,6 +54,8 @@ pub fn open(mut lines: Lines, options: &OpenOptions) -> Result<Box<dyn TraceStre
 }
 
 impl Parser for BurstGpt {
+    const TIME: &'static str = "Timestamp";
+
     fn parse(&mut self, line: &[u8], catalog: &mut Catalog) -> Result<Record, Fault> {
         let row = self.splitter.split_as(line, &self.header)?;
         let [time, model, prompt, output] = self.columns.map(|i| row.get(i));

@@ -86,6 +86,8 @@ fn optional<T: Default>(text: &[u8], parse: impl Fn(&[u8]) -> Result<T, String>)
 }
 
 impl Parser for ColdframeCsv {
+    const TIME: &'static str = "arrival_s";
+
     #[inline]
     fn parse(&mut self, line: &[u8], catalog: &mut Catalog) -> Result<Record, Fault> {
         let row: Row = self.splitter.split_as(line, &self.header)?;

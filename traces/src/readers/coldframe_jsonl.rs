@@ -86,6 +86,8 @@ fn optional<T: Default>(
 }
 
 impl Parser for ColdframeJsonl {
+    const TIME: &'static str = "arrival_s";
+
     fn parse(&mut self, line: &[u8], catalog: &mut Catalog) -> Result<Record, Fault> {
         let fields: Fields = json::object(line)?;
         let name = fields.function.ok_or_else(|| Fault::at("function", "is missing"))?;

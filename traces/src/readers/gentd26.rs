@@ -41,6 +41,8 @@ pub fn open_adapters(mut lines: Lines, options: &OpenOptions) -> Result<Box<dyn 
 }
 
 impl Parser for Adapters {
+    const TIME: &'static str = "";
+
     fn parse(&mut self, line: &[u8], catalog: &mut Catalog) -> Result<Record, Fault> {
         let row = self.splitter.split_as(line, &self.header)?;
         let [base, seconds, adapters] = self.columns.map(|i| row.get(i));
@@ -90,6 +92,8 @@ pub fn open_requests(mut lines: Lines, options: &OpenOptions) -> Result<Box<dyn 
 }
 
 impl Parser for Requests {
+    const TIME: &'static str = "gmt_create";
+
     fn parse(&mut self, line: &[u8], catalog: &mut Catalog) -> Result<Record, Fault> {
         let row = self.splitter.split_as(line, &self.header)?;
         let [time, seconds, group, base] = self.columns.map(|i| row.get(i));

@@ -37,6 +37,8 @@ pub fn open(lines: Lines, options: &OpenOptions) -> Result<Box<dyn TraceStream>,
 }
 
 impl Parser for LlmServingSim {
+    const TIME: &'static str = "arrival_time_ns";
+
     fn parse(&mut self, line: &[u8], catalog: &mut Catalog) -> Result<Record, Fault> {
         let fields: Fields = json::object(line)?;
         let identity = [self.function.as_bytes(), b"", self.base_model.as_bytes(), b""];

@@ -70,6 +70,8 @@ impl QwenBailian {
 }
 
 impl Parser for QwenBailian {
+    const TIME: &'static str = "timestamp";
+
     fn parse(&mut self, line: &[u8], catalog: &mut Catalog) -> Result<Record, Fault> {
         let fields: Fields = json::object(line)?;
         let kind = fields.r#type.as_deref().unwrap_or(&self.function).as_bytes();

@@ -46,6 +46,8 @@ impl<T> InColumn<T> for Result<T, String> {
 
 /// One format's rule for turning a line into a record. Times may count from any zero.
 pub trait Parser: Send {
+    /// The column an unsorted row is blamed on; empty where times are drawn and always ascend.
+    const TIME: &'static str;
     /// Parses one line.
     fn parse(&mut self, line: &[u8], catalog: &mut Catalog) -> Result<Record, Fault>;
     /// True when times count from an epoch and the first record's arrival is to become 0.
@@ -138,7 +140,7 @@ impl<P: Parser> TraceStream for Rows<P> {
             match self.order.push(record) {
                 Pushed::Through(record) => return Ok(Some(self.give(record))),
                 Pushed::Held => {}
-                Pushed::Refused(reason) => return Ok(Some(self.refuse(Fault::at("arrival", reason)))),
+                Pushed::Refused(reason) => return Ok(Some(self.refuse(Fault::at(P::TIME, reason)))),
                 Pushed::Full(reason) => return Err(self.lines.fault(reason)),
             }
         }

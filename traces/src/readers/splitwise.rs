@@ -53,6 +53,8 @@ pub fn open(mut lines: Lines, options: &OpenOptions) -> Result<Box<dyn TraceStre
 }
 
 impl Parser for Splitwise {
+    const TIME: &'static str = "arrival_timestamp";
+
     fn parse(&mut self, line: &[u8], catalog: &mut Catalog) -> Result<Record, Fault> {
         let row = self.splitter.split_as(line, &self.header)?;
         let [time, prompt, output] = self.columns.map(|i| row.get(i));

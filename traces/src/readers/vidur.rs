@@ -40,6 +40,8 @@ pub fn open(mut lines: Lines, options: &OpenOptions) -> Result<Box<dyn TraceStre
 }
 
 impl Parser for Vidur {
+    const TIME: &'static str = "arrived_at";
+
     fn parse(&mut self, line: &[u8], catalog: &mut Catalog) -> Result<Record, Fault> {
         let row = self.splitter.split_as(line, &self.header)?;
         let [time, prompt, output] = self.columns.map(|i| row.get(i));

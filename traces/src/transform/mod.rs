@@ -4,6 +4,7 @@
 
 pub mod compose;
 pub mod map;
+pub mod noted;
 pub mod rename;
 pub mod repeat;
 pub mod sample;
@@ -11,6 +12,7 @@ pub mod spread;
 
 pub use compose::{Compose, Lengths, Popularity};
 pub use map::{Map, MapSpec};
+pub use noted::Noted;
 pub use rename::Rename;
 pub use repeat::{Opener, Repeat};
 pub use sample::{Choice, Sample, SampleSpec, choose};

@@ -3,7 +3,9 @@
 //! Pass k is shifted by k × (last arrival + mean gap). Sessions get ids of their own in each pass; prefix blocks stay,
 //! as the same prompts come again. Refused rows come again too, so rows in = records + refused still holds.
 
+use crate::open::{OpenOptions, open};
 use crate::record::{Catalog, Item, TraceError, TraceStream};
+use std::path::Path;
 
 /// Opens the trace anew; called once a pass.
 pub type Opener = Box<dyn FnMut() -> Result<Box<dyn TraceStream>, TraceError> + Send>;
@@ -45,6 +47,12 @@ impl Repeat {
             session_base: 0,
             rows_before: 0,
         })
+    }
+
+    /// Repeats a file, opened anew for each pass.
+    pub fn of_file(path: &Path, options: &OpenOptions, times: u64) -> Result<Self, TraceError> {
+        let (path, options) = (path.to_owned(), options.clone());
+        Self::new(Box::new(move || open(&path, &options)), times)
     }
 
     fn next_pass(&mut self) -> Result<(), TraceError> {

@@ -27,6 +27,18 @@ pub enum Choice {
     Named(Vec<String>),
 }
 
+impl Choice {
+    /// The line that records this choice.
+    pub fn note(&self) -> String {
+        match self {
+            Self::Top(k) => format!("functions chosen: the {k} with the most requests"),
+            Self::Random { k, seed } => format!("functions chosen: {k} by draw, seed {seed}"),
+            Self::Class(class) => format!("functions chosen: class {}", class.name()),
+            Self::Named(names) => format!("functions chosen: {}", names.join(", ")),
+        }
+    }
+}
+
 /// Reads a whole trace to choose functions; the result is an input of [`Sample`].
 pub fn choose(
     stream: &mut dyn TraceStream,

@@ -160,7 +160,10 @@ pub fn write(
     all.extend(notes);
     all.extend(stream.notes());
     let mut refusals = Refusals::new(&out.refused)?;
-    let mut writer = TraceWriter::new(target, format, &all).context("cannot write the trace")?;
+    let mut writer = match TraceWriter::new(target, format, &all) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+        started => started.context("cannot write the trace")?,
+    };
     let mut broken_pipe = false;
     each(stream, ui, what, |item, stream| {
         match item {
@@ -179,8 +182,13 @@ pub fn write(
     if broken_pipe {
         return Ok(());
     }
-    if let Target::File(file) = writer.finish().context("cannot write the trace")? {
-        file.finish()?;
+    match writer.finish() {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+        finished => {
+            if let Target::File(file) = finished.context("cannot write the trace")? {
+                file.finish()?;
+            }
+        }
     }
     let Some(path) = &out.output else { return Ok(()) };
     ui.say(&format!("{rows} requests written to {}", path.display()));

@@ -16,7 +16,10 @@ use coldframe_traces::transform::{Choice, Repeat, Sample, SampleSpec, Spread, ch
   coldframe trace sample conv.csv --thin 0.5 -o half.csv          # every second request, by draw
   coldframe trace sample conv.csv --compress 2 -o twice.csv       # twice the rate, same burstiness
   coldframe trace sample conv.csv --repeat 10 -o ten.csv.zst
-  coldframe trace sample conversation_trace.jsonl --spread 3 -o smooth.csv")]
+  coldframe trace sample conversation_trace.jsonl --spread 3 -o smooth.csv
+
+Functions are chosen by what they do over the whole trace, before the time window is cut: the class first, then
+the number of functions.")]
 pub struct SampleArgs {
     #[command(flatten)]
     input: InputArgs,
@@ -67,11 +70,7 @@ impl SampleArgs {
     fn open(&self) -> anyhow::Result<Box<dyn TraceStream>> {
         let mut stream = self.input.open()?;
         if self.repeat > 1 {
-            let (path, options) = (self.input.file.clone(), self.input.options.resolve());
-            stream = Box::new(Repeat::new(
-                Box::new(move || coldframe_traces::open(&path, &options)),
-                self.repeat,
-            )?);
+            stream = Box::new(Repeat::of_file(&self.input.file, &self.input.options.resolve(), self.repeat)?);
         }
         if let Some(step_ns) = self.spread {
             stream = Box::new(Spread::new(stream, step_ns, self.input.options.seed));
@@ -110,6 +109,7 @@ pub fn run(args: SampleArgs, ui: &Ui) -> anyhow::Result<()> {
         seed,
     };
     let mut stream = Sample::new(chosen, spec, None)?;
-    let note = source_note("source", &args.input.file)?;
-    pump::write(&mut stream, vec![note], &args.out, ui, "trace sample")
+    let mut notes = vec![source_note("source", &args.input.file)?];
+    notes.extend(choices.iter().map(Choice::note));
+    pump::write(&mut stream, notes, &args.out, ui, "trace sample")
 }
