@@ -469,7 +469,7 @@ impl Core {
             .function
             .map(|f| self.config.preload.wants_until(&self.functions[f.index()].arrivals, self.now));
         let soon = self.now.0.saturating_add(self.config.preload.replan_every().0.clamp(1, 10_000_000_000));
-        let soon = soon.max(wanted.map_or(0, |w| w.0.min(u64::MAX - 1)));
+        let soon = soon.max(wanted.filter(|&w| w < Nanos::NEVER).map_or(0, |w| w.0));
         let at = if due > self.now { due } else { Nanos(soon) };
         self.keep_alive_timer(i, at);
     }
