@@ -351,9 +351,16 @@ impl Engine {
         if rows == 0 {
             return None;
         }
-        let mut room = (self.limits.pool_tokens.saturating_sub(self.kv_tokens())) / rows;
-        while room == 0 && self.running.len() > 1 {
-            self.preempt(out);
+        // The newest gives its memory back first: prompts under way are newer than any row.
+        let mut room = self.limits.pool_tokens.saturating_sub(self.kv_tokens()) / rows;
+        while room == 0 {
+            if !self.prefilling.is_empty() {
+                self.yield_prefill(out);
+            } else if self.running.len() > 1 {
+                self.preempt(out);
+            } else {
+                break;
+            }
             room = self.limits.pool_tokens.saturating_sub(self.kv_tokens()) / self.rows_running();
         }
         let Reverse((first_end, ..)) = self.running.peek().expect("rows are running");
@@ -430,9 +437,9 @@ impl Engine {
         self.prefilling.iter().any(|(s, filled)| s.prompt > *filled)
     }
 
-    /// No room for any chunk and nothing decodes: the newest prompt under way gives its memory back.
+    /// No room for the next tokens: the newest prompt under way gives its memory back.
     fn yield_prefill(&mut self, out: &mut Vec<Outcome>) {
-        let (sequence, filled) = self.prefilling.pop().expect("more than one");
+        let (sequence, filled) = self.prefilling.pop().expect("one under way");
         self.filled -= u64::from(filled);
         self.adapter_leaves(&sequence);
         self.preemptions += 1;

@@ -1,5 +1,7 @@
 //! All integration tests of the simulator in one binary.
 
+mod digest;
+mod engine;
 mod ground_truth;
 mod properties;
 mod support;

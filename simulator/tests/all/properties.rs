@@ -3,7 +3,7 @@
 //! It says nothing about how good a policy is.
 
 use crate::support::{self, drain, records, setups, trace};
-use coldframe_policy::config::from_table;
+use coldframe_policy::config::{from_table, preset, preset_names};
 use coldframe_policy::parts::keep_alive::KeepAlivePart;
 use coldframe_simulator::cost::Tariff;
 use coldframe_simulator::profile::Profiles;
@@ -14,6 +14,7 @@ use coldframe_simulator::setup::Setup;
 use coldframe_simulator::world::World;
 use coldframe_traces::Record;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use std::collections::BTreeMap;
 
@@ -25,6 +26,9 @@ fn for_all<S: Strategy>(cases: u32, strategy: S, test: impl Fn(S::Value) -> Resu
         panic!("{failure}");
     }
 }
+
+/// Cases of each property; far more were tried once.
+const CASES: u32 = 400;
 
 fn tariffs() -> Vec<Tariff> {
     ["gpu-second", "memory-share", "runpod-flex", "modal"]
@@ -99,14 +103,14 @@ fn fails(e: String) -> TestCaseError {
 
 #[test]
 fn reports_of_random_runs_are_sound() {
-    for_all(150, (setups(), records(150)), |(setup, records)| {
+    for_all(CASES, (setups(), records(150)), |(setup, records)| {
         sound(replay(&setup, &records).map_err(fails)?).map_err(fails)
     });
 }
 
 #[test]
 fn random_runs_end_and_leave_nothing() {
-    for_all(150, (setups(), records(150)), |(setup, records)| {
+    for_all(CASES, (setups(), records(150)), |(setup, records)| {
         let world = drain(&setup, &records).map_err(fails)?;
         empty(&setup, &world).map_err(fails)
     });
@@ -120,4 +124,24 @@ fn random_policies_survive_their_own_toml() {
         prop_assert_eq!(back.map_err(|e| fails(e.to_string()))?, policy);
         Ok(())
     });
+}
+
+/// A fleet far too small and one far too large.
+#[test]
+fn every_preset_survives_one_device_and_a_thousand() {
+    let mut runner =
+        TestRunner::new_with_rng(Config::default(), TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    let records = records(120).new_tree(&mut runner).expect("a trace").current();
+    for name in preset_names() {
+        for workers in [1, 250] {
+            let mut setup = support::setup(preset(&name).expect("a preset"));
+            setup.gpus_per_worker = if workers == 1 { 1 } else { 4 };
+            setup.workers = workers;
+            setup.models = vec![support::model(0), support::model(1)];
+            let mut trace = trace(&setup, &records);
+            let hooks = Hooks { check_every: Some(50), ..Hooks::default() };
+            let outcome = run(&setup, &tariffs(), &mut trace, hooks).expect("the trace replays");
+            sound(outcome).unwrap_or_else(|e| panic!("{name} on {workers} workers: {e}"));
+        }
+    }
 }
