@@ -176,6 +176,9 @@ impl InvocationsArgs {
         };
         let keep_alive = match self.poisson {
             None => invocations::keep(keep_s),
+            Some(_) if keep_s.is_infinite() => {
+                bail!("--poisson needs a time as its upper bound: give --keep-alive seconds, not `forever`")
+            }
             // The fixed time is the upper bound; rates are taken over an hour (arbitrary).
             Some(p_offload) => KeepAlivePart::Poisson {
                 container_s: keep_s,
@@ -214,7 +217,6 @@ fn name(part: &KeepAlivePart) -> String {
     match part {
         KeepAlivePart::Forever {} => "forever".to_owned(),
         KeepAlivePart::Fixed { container_s, .. } => format!("{container_s} s"),
-        KeepAlivePart::Poisson { container_s, .. } if container_s.is_infinite() => "by rate".to_owned(),
         KeepAlivePart::Poisson { container_s, .. } => format!("by rate, to {container_s} s"),
     }
 }
@@ -311,6 +313,8 @@ mod tests {
             parse("x --trace t").expect("good").settings(1.0).expect("good").cold_start_ns,
             250_000_000
         );
+        let by_rate = parse("x --f1 --poisson 0.9").expect("good");
+        assert!(by_rate.settings(600.0).is_ok() && by_rate.settings(f64::INFINITY).is_err());
         assert_eq!(name(&args.settings(f64::INFINITY).expect("good").keep_alive), "forever");
         for wrong in [
             "x",
