@@ -85,10 +85,8 @@ pub fn resolve(args: &ReplayArgs) -> Result<Plan> {
     ensure!(args.jitter <= 1000, "--jitter is per mille: at most 1000");
     let policies = args.policy.iter().map(|p| policy(p, &args.set)).collect::<Result<Vec<_>>>()?;
     let mut names: Vec<&str> = policies.iter().map(|p| p.name.as_str()).collect();
-    if let Some(base) = &args.baseline {
-        if !names.contains(&base.as_str()) {
-            bail!(unknown("--baseline", base, &names));
-        }
+    if let Some(base) = args.baseline.as_ref().filter(|b| !names.contains(&b.as_str())) {
+        bail!(unknown("--baseline", base, &names));
     }
     names.sort_unstable();
     if let Some(twice) = names.windows(2).find(|w| w[0] == w[1]) {
