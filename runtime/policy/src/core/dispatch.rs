@@ -54,12 +54,12 @@ impl Core {
     /// The instance that takes the function's next request, started if need be.
     fn choose(&mut self, f: FunctionId) -> Option<InstanceId> {
         let best = self.best_instance(f);
-        let Some((i, estimate)) = best else {
+        let Some((i, estimate, service)) = best else {
             return self.place(f).map(|spot| self.start_on(f, &spot));
         };
         let demand = Demand {
             pending: self.instances[i.index()].load,
-            estimate,
+            service,
             slo: self.functions[f.index()].spec.slo_ttft,
             instances: self.functions[f.index()].instances.len() as u64,
         };

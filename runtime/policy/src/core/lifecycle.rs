@@ -474,9 +474,13 @@ impl Core {
         self.keep_alive_timer(i, at);
     }
 
-    /// Whether the pre-loading plan would bring the class back at once.
+    /// Whether the pre-loading plan would bring the class back at once: it keeps one instance of a function, not all
+    /// that a burst left.
     fn planned(&self, i: InstanceId, class: Class) -> bool {
-        self.wish_value(i, class).is_some()
+        let Some(f) = self.instances[i.index()].function else { return false };
+        let others = self.functions[f.index()].instances.iter().filter(|&&o| o != i);
+        let elsewhere = others.into_iter().any(|&o| self.here(o, class));
+        !elsewhere && self.wish_value(i, class).is_some()
     }
 
     /// Ends the process and frees all it held, and what was on its way to it.

@@ -22,29 +22,43 @@ pub(super) struct Spot {
 }
 
 impl Core {
-    /// The function's best instance and its estimated TTFT.
-    pub(super) fn best_instance(&self, f: FunctionId) -> Option<(InstanceId, Nanos)> {
+    /// The function's best instance, its estimated TTFT, and the part of it that is queue and contention.
+    pub(super) fn best_instance(&self, f: FunctionId) -> Option<(InstanceId, Nanos, Nanos)> {
         let instances = self.functions[f.index()].instances.iter().copied();
         let scored = instances.map(|i| {
-            let place = self.view_instance(f, i);
-            (self.config.routing.score(&place), i, place.estimate)
+            let (place, service) = self.view_instance(f, i);
+            (self.config.routing.score(&place), i, place.estimate, service)
         });
-        scored.min_by_key(|&(score, i, _)| (score, i)).map(|(_, i, estimate)| (i, estimate))
+        scored
+            .min_by_key(|&(score, i, ..)| (score, i))
+            .map(|(_, i, estimate, service)| (i, estimate, service))
     }
 
-    fn view_instance(&self, f: FunctionId, i: InstanceId) -> Place {
+    fn view_instance(&self, f: FunctionId, i: InstanceId) -> (Place, Nanos) {
         let instance = &self.instances[i.index()];
         let spec = &self.functions[f.index()].spec;
         let here = |c: &Class| instance.have[*c as usize] == At::Here;
         let device = &self.devices[instance.device.index()];
         let others = device.active - u64::from(instance.running > 0);
         let service = spec.prefill(instance.queue.len() as u64 + 1).0.saturating_mul(others + 1);
-        Place {
+        // Waiting counts against the margin once the instance is ready; before that it is the start that is awaited.
+        let head = instance.queue.front().filter(|_| instance.missing().is_none());
+        let waited = head.map_or(Nanos::ZERO, |q| self.now.saturating_sub(q.arrival));
+        let service = service.saturating_add(waited.0);
+        // What a load under way has done already is not ahead any more.
+        let missing = instance.missing();
+        let under_way = missing.filter(|&c| instance.have[c as usize] == At::Loading);
+        let elapsed = under_way.map_or(Nanos::ZERO, |c| {
+            self.now.saturating_sub(instance.stage_start(c)).min(spec.load[c as usize])
+        });
+        let start = spec.start_from(missing).saturating_sub(elapsed);
+        let place = Place {
             present: Class::ALL.iter().filter(|c| here(c)).count() as u64,
             on_device: Class::ALL.iter().filter(|c| c.on_device() && here(c)).count() as u64,
             pending: instance.load,
-            estimate: Nanos(spec.start_from(instance.missing()).0.saturating_add(service)),
-        }
+            estimate: Nanos(start.0.saturating_add(service)),
+        };
+        (place, Nanos(service))
     }
 
     /// A device for a further instance beside one the function already has.

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 pub struct Demand {
     /// Requests queued or running at the best instance.
     pub pending: u64,
-    /// Estimated TTFT there.
-    pub estimate: Nanos,
+    /// Waiting, queue and contention there, `w + M T(b)`: a start under way is not in it, since another start would not be sooner.
+    pub service: Nanos,
     /// The function's TTFT limit.
     pub slo: Nanos,
     /// Instances the function has.
@@ -48,7 +48,7 @@ pub enum ScalingPart {
         /// Most instances of a function.
         max_instances: u64,
     },
-    /// Another instance when the best one would miss the TTFT limit.
+    /// Another instance when queue and contention at the best one exceed the TTFT limit (a negative deadline margin).
     SloMargin {
         /// Most instances of a function.
         max_instances: u64,
@@ -60,7 +60,7 @@ impl Scaling for ScalingPart {
         let another = match *self {
             Self::Fixed { .. } => false,
             Self::Concurrency { target, max_instances } => d.pending >= target && d.instances < max_instances,
-            Self::SloMargin { max_instances } => d.estimate > d.slo && d.instances < max_instances,
+            Self::SloMargin { max_instances } => d.service > d.slo && d.instances < max_instances,
         };
         if another { ScaleDecision::Another } else { ScaleDecision::Stay }
     }
