@@ -77,24 +77,21 @@ impl Core {
             self.advance(i);
             self.waking = outer;
             if self.instances[i.index()].waiting_memory {
-                // Still stuck: it goes back to the front, so that a large need is not starved by small ones.
-                let waiters = &mut self.devices[d.index()].waiters;
-                if let Some(at) = waiters.iter().rposition(|&w| w == i) {
-                    waiters.remove(at);
-                    waiters.push_front(i);
-                }
+                // It is the oldest, so a large need is not starved by small ones.
                 return;
             }
         }
     }
 
     pub(super) fn wait_for_memory(&mut self, i: InstanceId) {
-        let instance = &mut self.instances[i.index()];
-        if !instance.waiting_memory {
-            instance.waiting_memory = true;
-            let d = instance.device;
+        if !self.instances[i.index()].waiting_memory {
+            self.instances[i.index()].waiting_memory = true;
+            // Oldest request first: an order that progress does not change, so that no two take turns at evicting.
+            let age = |i: InstanceId| (self.instances[i.index()].queue.front().map(|q| q.arrival), i);
+            let d = self.instances[i.index()].device;
+            let at = self.devices[d.index()].waiters.partition_point(|&w| age(w) < age(i));
             let waiters = &mut self.devices[d.index()].waiters;
-            waiters.push_back(i);
+            waiters.insert(at, i);
             if waiters.len() > 1 && self.waking.is_none() {
                 self.recheck.insert(d); // who waits before it may now take what it holds
             }

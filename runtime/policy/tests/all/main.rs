@@ -1,0 +1,6 @@
+//! All integration tests of the decision core in one binary.
+
+mod bed;
+mod chaos;
+mod config;
+mod core;
