@@ -107,8 +107,8 @@ const ABLATIONS: [(&str, &str, &[Setting]); 4] = [
     ("no-offload", "memory pressure evicts nothing", &[("eviction", "{ kind = 'none' }")]),
     (
         "no-batching",
-        "requests are admitted one batch at a time without deadline margin",
-        &[("batching", "{ kind = 'immediate', max_batch = 8 }")],
+        "requests are admitted as they come, without delay, contention bound or deadline order",
+        &[("batching", "{ kind = 'immediate', max_batch = 1000000 }")],
     ),
 ];
 

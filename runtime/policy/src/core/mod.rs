@@ -36,6 +36,7 @@ pub struct Core {
     dirty: Vec<DeviceId>,
     /// Functions with arrivals that are not wholly in place somewhere.
     wishes: BTreeSet<FunctionId>,
+    looked_up_to: FunctionId,
     /// Functions with parked requests, in order of parking.
     parked: std::collections::VecDeque<FunctionId>,
     largest: Bytes,
@@ -74,6 +75,7 @@ impl Core {
             out: Vec::new(),
             dirty: Vec::new(),
             wishes: BTreeSet::new(),
+            looked_up_to: FunctionId(0),
             parked: Default::default(),
             largest: Bytes::ZERO,
             recheck: BTreeSet::new(),

@@ -36,7 +36,13 @@ impl Core {
 
     pub(super) fn replan(&mut self) {
         self.replan_set = false;
-        let looked: Vec<FunctionId> = self.wishes.iter().copied().take(LOOK).collect();
+        // Round robin, so that no wish waits for ever behind others.
+        let from = self.looked_up_to;
+        let looked: Vec<FunctionId> =
+            self.wishes.range(from..).chain(self.wishes.range(..from)).copied().take(LOOK).collect();
+        if let Some(last) = looked.last().filter(|_| looked.len() == LOOK) {
+            self.looked_up_to = FunctionId(last.0 + 1);
+        }
         let mut wanted = Vec::new();
         for f in looked {
             let function = &self.functions[f.index()];
