@@ -75,7 +75,7 @@ pub enum BatchingPart {
         delay: Delay,
         /// The order rule.
         order: Order,
-        /// Whether contention bounds the batches at work (`floor(SLO / T(b))`), or they are unbounded.
+        /// Whether contention bounds the batches at work (`floor(SLO / T(1))`), or they are unbounded.
         bounded: bool,
     },
 }
@@ -114,9 +114,9 @@ impl Batching for BatchingPart {
 
     fn concurrent(&self, queue: &QueueView) -> u64 {
         match *self {
+            // Of one request each: a bound that shrank with the queue would starve exactly the longest ones.
             Self::FillOrExpire { bounded: true, .. } => {
-                let one = queue.function.prefill(queue.queued.clamp(1, largest_batch(queue.function)));
-                (queue.function.slo_ttft.0 / one.0.max(1)).max(1)
+                (queue.function.slo_ttft.0 / queue.function.prefill(1).0.max(1)).max(1)
             }
             _ => u64::MAX,
         }
