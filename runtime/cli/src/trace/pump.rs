@@ -81,7 +81,7 @@ impl Refusals {
         if self.count == 0 {
             return Ok(0);
         }
-        let mut text = format!("{} rows refused", self.count);
+        let mut text = format!("{} {} refused", self.count, if self.count == 1 { "row" } else { "rows" });
         for line in &self.first {
             text.push_str("\n  ");
             text.push_str(line);
