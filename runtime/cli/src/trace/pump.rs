@@ -2,7 +2,7 @@
 //!
 //! Refused rows make the command fail (exit 1, nothing written) unless the user skips them knowingly.
 
-use crate::ui::{Ui, WholeFile};
+use crate::ui::{Ui, WholeFile, print};
 use anyhow::{Context, bail};
 use clap::Args;
 use coldframe_traces::write::{Packing, Shape};
@@ -200,7 +200,7 @@ pub fn write(
             "refused": refused,
             "notes": all,
         });
-        println!("{report}");
+        print(&format!("{report}\n"))?;
     }
     Ok(())
 }

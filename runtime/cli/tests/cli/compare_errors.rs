@@ -49,7 +49,7 @@ fn invocations_need_durations_and_a_regime() {
         all.extend(args);
         place.bad(1, &all, says);
     };
-    bad(&["tokens.csv"], &["tokens.csv", "10 tokens", "coldframe replay"]);
+    bad(&["tokens.csv"], &["tokens.csv", "20 tokens", "coldframe replay"]);
     bad(&["calls.csv"], &["calls.csv:3: column `duration_s`", "--skip-bad-rows"]);
     bad(&["calls.csv", "--cold-start", "contaner"], &["did you mean `container`?"]);
     bad(&["gone.csv"], &["gone.csv"]);

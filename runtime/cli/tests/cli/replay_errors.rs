@@ -103,14 +103,14 @@ fn policies_that_do_not_exist_or_make_no_sense() {
         all.extend(says);
         bad(&[lora[0], lora[1], "--set", setting], &all);
     };
-    set("keep_alive.p_offlod=0.5", &["did you mean `p_offload`?", "policies show serverlesslora"]);
-    set("keep_alve.p_offload=0.5", &["`keep_alve` is no section", "did you mean `keep_alive`?"]);
+    set("keep_alive.adaptr_s=3", &["did you mean `adapter_s`?", "policies show serverlesslora"]);
+    set("keep_alve.adapter_s=3", &["`keep_alve` is no section", "did you mean `keep_alive`?"]);
     set("engine.max_sequences=many", &["engine.max_sequences", "a whole number"]);
     set("engine.max_sequences=-1", &["engine.max_sequences", "a whole number"]);
     set("engine.paged_kv=5", &["engine.paged_kv", "true or false"]);
     set("engine=3", &["a section"]);
     set("preload.kind=pckq", &["preload.kind", "did you mean `pckp`?"]);
-    set("keep_alive.window_s=-3", &["keep_alive.window_s = -3", "zero or more"]);
+    set("keep_alive.adapter_s=-3", &["keep_alive.adapter_s = -3", "zero or more"]);
     set("nonsense", &["expected KEY=VALUE"]);
     bad(
         &["--policy", "vllm", "--set", "keep_alive.adapter_s=3"],
