@@ -90,7 +90,7 @@ pub enum RunError {
     },
     /// The trace has invocations without tokens.
     #[error(
-        "record {record} has no tokens: this policy serves language models. Give the trace token lengths with `coldframe trace compose`"
+        "record {record} has no tokens: this policy serves language models. Give the trace token lengths with `coldframe trace compose`, or replay a trace of invocations with `coldframe replay-invocations`"
     )]
     NoTokens {
         /// Which, from 1.

@@ -50,12 +50,12 @@ pub fn run(args: BenchArgs, ui: &Ui) -> Result<()> {
         for policy in ["vllm", "serverlesslora"] {
             let best = best(&args, &format!("{policy}:{}", args.passes))?;
             let rate = best["per_cpu_s"].as_f64().context("a rate")?;
-            println!(
-                "{policy:15} W1 x {:3}: {:>9.0} requests per CPU-second, peak {:.1} MiB",
+            print(&format!(
+                "{policy:15} W1 x {:3}: {:>9.0} requests per CPU-second, peak {:.1} MiB\n",
                 args.passes,
                 rate,
                 mib(&best)
-            );
+            ))?;
             figures.insert(format!("w1x100_{policy}_requests_per_cpu_s"), json!(rate.round()));
             if policy == "vllm" {
                 figures.insert("w1x100_peak_rss_mib".to_owned(), json!(mib(&best)));
@@ -64,7 +64,7 @@ pub fn run(args: BenchArgs, ui: &Ui) -> Result<()> {
                 figures.insert("w1x100_peak_rss_mib".to_owned(), json!(worst));
             }
             let once = child(&format!("{policy}:1"))?;
-            println!("{policy:15} W1 x   1: peak {:.1} MiB", mib(&once));
+            print(&format!("{policy:15} W1 x   1: peak {:.1} MiB\n", mib(&once)))?;
             let worst = figures.get("w1_peak_rss_mib").and_then(Value::as_f64).unwrap_or(0.0).max(mib(&once));
             figures.insert("w1_peak_rss_mib".to_owned(), json!(worst));
         }
@@ -73,16 +73,16 @@ pub fn run(args: BenchArgs, ui: &Ui) -> Result<()> {
     }
     let f1 = best(&args, "f1")?;
     let rate = f1["per_cpu_s"].as_f64().context("a rate")?;
-    println!("F1: {rate:.0} invocations per CPU-second, peak {:.1} MiB", mib(&f1));
+    print(&format!("F1: {rate:.0} invocations per CPU-second, peak {:.1} MiB\n", mib(&f1)))?;
     figures.insert("f1_invocations_per_cpu_s".to_owned(), json!(rate.round()));
     if let Some(data) = &args.data {
         for row in ground_truth(&ground_truth_file(data))?.iter().filter(|r| r.statistic == "mean") {
-            println!("ground truth {}: mean off by {:+.2} %", row.metric, 100.0 * row.error);
+            print(&format!("ground truth {}: mean off by {:+.2} %\n", row.metric, 100.0 * row.error))?;
             figures.insert(format!("ground_truth_{}_mean_err", row.metric), json!(round(row.error.abs())));
         }
     }
     let worst = timeline()?.iter().map(|r| r.error.abs()).fold(0.0, f64::max);
-    println!("golden timeline: worst total off by {:.2} %", 100.0 * worst);
+    print(&format!("golden timeline: worst total off by {:.2} %\n", 100.0 * worst))?;
     figures.insert("golden_timeline_worst_err".to_owned(), json!(round(worst)));
     print(&format!("{}\n", Value::Object(figures)))
 }

@@ -2,6 +2,7 @@
 //!
 //! It opens the trace, runs the simulator once per keep-alive, and prints a row each. Language-model traces belong to `replay`.
 
+use crate::names::regular_file;
 use crate::ui::{Ui, print};
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -74,7 +75,8 @@ pub struct InvocationsArgs {
 
 fn seconds(text: &str) -> Result<f64, String> {
     let value: f64 = text.parse().map_err(|_| "expected a number".to_owned())?;
-    if value.is_finite() && value >= 0.0 { Ok(value) } else { Err("expected a number from 0".to_owned()) }
+    // The clock holds 584 years; a billion seconds is more than any trace.
+    if (0.0..=1e9).contains(&value) { Ok(value) } else { Err("expected a number from 0 to 1e9".to_owned()) }
 }
 
 fn keep_alive(text: &str) -> Result<f64, String> {
@@ -140,6 +142,7 @@ fn one(
         }
     };
     let started = ProcessTime::now();
+    regular_file(path)?;
     let mut trace = open(path, options)?;
     let hooks = Hooks {
         poll: Some(&mut poll),
@@ -150,6 +153,10 @@ fn one(
     bar.finish_and_clear();
     let report = match replayed {
         Err(RunError::Stopped) => return Err(crate::ui::Interrupted.into()),
+        Err(RunError::Row(row)) => {
+            bail!("{}\n--skip-bad-rows goes on without such rows", RunError::Row(row))
+        }
+        Err(e @ (RunError::Empty | RunError::HasTokens { .. })) => bail!("trace {}: {e}", path.display()),
         other => other?,
     };
     trace.warnings().iter().for_each(|warning| ui.warn(warning));

@@ -59,6 +59,11 @@ fn main() -> ExitCode {
             eprintln!("{error}");
             ExitCode::from(130)
         }
+        Err(error) if error.is::<clap::Error>() => {
+            // Options handed on by a command (`paper -- --set …`) are usage as well.
+            let _ = error.downcast_ref::<clap::Error>().map(clap::Error::print);
+            ExitCode::from(2)
+        }
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE

@@ -1,4 +1,7 @@
-//! Errors about names: what was asked for, the nearest there is, and all there is.
+//! Errors about names: what was asked for, the nearest there is, and all there is; and names that are no files.
+
+use anyhow::bail;
+use std::path::Path;
 
 /// The nearest known name, if any is near.
 pub fn nearest<'a>(wrong: &str, known: &[&'a str]) -> Option<&'a str> {
@@ -12,6 +15,22 @@ pub fn nearest<'a>(wrong: &str, known: &[&'a str]) -> Option<&'a str> {
 pub fn unknown(what: &str, wrong: &str, known: &[&str]) -> String {
     let hint = nearest(wrong, known).map(|n| format!(" — did you mean `{n}`?")).unwrap_or_default();
     format!("{what}: there is no `{wrong}`{hint}\nthere are: {}", known.join(", "))
+}
+
+/// Refuses what can't be read twice: a trace is read once for its hash and once for each run.
+pub fn regular_file(path: &Path) -> anyhow::Result<()> {
+    // What is missing gets its own message where it is opened.
+    let Ok(what) = std::fs::metadata(path) else { return Ok(()) };
+    if what.is_dir() {
+        bail!("{} is a folder; name one trace file", path.display());
+    }
+    if !what.is_file() {
+        bail!(
+            "{} is a pipe or a device; traces are read more than once, so save it to a file first",
+            path.display()
+        );
+    }
+    Ok(())
 }
 
 #[cfg(test)]

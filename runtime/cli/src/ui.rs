@@ -79,11 +79,17 @@ impl WholeFile {
     /// Opens `path.partial` beside the target, creating folders as needed.
     pub fn create(path: &Path) -> anyhow::Result<Self> {
         use anyhow::Context;
+        let ends_in_slash = path.as_os_str().as_encoded_bytes().ends_with(b"/");
+        anyhow::ensure!(
+            path.file_name().is_some() && !path.is_dir() && !ends_in_slash,
+            "cannot write {}: it is a folder; name a file in it",
+            path.display()
+        );
         if let Some(dir) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
             std::fs::create_dir_all(dir)
                 .with_context(|| format!("cannot create folder {}", dir.display()))?;
         }
-        let mut name = path.file_name().map(|n| n.to_os_string()).unwrap_or_default();
+        let mut name = path.file_name().expect("checked above").to_os_string();
         name.push(".partial");
         let partial = path.with_file_name(name);
         let file = File::create(&partial).with_context(|| format!("cannot write {}", partial.display()))?;
@@ -93,11 +99,12 @@ impl WholeFile {
     /// Flushes and renames into place.
     pub fn finish(mut self) -> anyhow::Result<()> {
         use anyhow::Context;
-        let mut out = self.out.take().expect("finish is called once");
-        out.flush().with_context(|| format!("cannot write {}", self.partial.display()))?;
-        drop(out);
+        // `out` goes only once all is well: dropped before, the partial file is removed.
+        self.flush().with_context(|| format!("cannot write {}", self.partial.display()))?;
         std::fs::rename(&self.partial, &self.path)
-            .with_context(|| format!("cannot write {}", self.path.display()))
+            .with_context(|| format!("cannot write {}", self.path.display()))?;
+        self.out = None;
+        Ok(())
     }
 }
 

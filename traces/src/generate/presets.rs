@@ -366,6 +366,13 @@ pub fn zipf(spec: &ZipfSpec) -> Preset {
     let mut functions = vec![];
     for (i, weight) in weights.iter().enumerate() {
         let law = ArrivalLaw::Gamma { rate_rps: spec.rate_rps * weight / total, cov: spec.cov };
+        // Gaps below a nanosecond would never leave their instant.
+        if spec.rate_rps > 1e9 {
+            return Err(TraceError::Setting(format!(
+                "rate {} is too large; use at most 1e9 a second",
+                spec.rate_rps
+            )));
+        }
         let arrivals = law.start(Stream::new(map.seed, &format!("zipf-arrivals-{i}")));
         let arrivals = arrivals.ok_or_else(|| {
             TraceError::Setting(format!("rate {} and CoV {} must be above 0", spec.rate_rps, spec.cov))

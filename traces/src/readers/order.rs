@@ -85,7 +85,7 @@ impl Order {
                     return Pushed::Refused(late(
                         at,
                         self.last_ns,
-                        "sort the trace, or read it with the sort option",
+                        "sort the trace, or read it with the sort option (--sort)",
                     ));
                 }
                 self.last_ns = at;

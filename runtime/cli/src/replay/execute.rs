@@ -9,7 +9,7 @@ use coldframe_simulator::setup::RunError;
 use coldframe_traces::Refusal;
 use cpu_time::ThreadTime;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 /// Refused rows shown on stderr; the rest is counted.
@@ -28,6 +28,8 @@ pub struct Job {
 pub struct JobResult {
     /// The outcome, speed filled in.
     pub outcome: Outcome,
+    /// What the reader of the trace had to say.
+    pub warnings: Vec<String>,
 }
 
 /// Runs all jobs, policies first, seeds within.
@@ -36,6 +38,7 @@ pub fn execute(plan: &Plan, ui: &Ui, threads: usize) -> Result<Vec<JobResult>> {
         .flat_map(|policy| plan.seeds.iter().map(move |&seed| Job { policy, seed }))
         .collect();
     let next = AtomicUsize::new(0);
+    let failed = AtomicBool::new(false);
     let results: Mutex<Vec<Option<Result<JobResult>>>> = Mutex::new((0..jobs.len()).map(|_| None).collect());
     let shares: Vec<Mutex<f64>> = jobs.iter().map(|_| Mutex::new(0.0)).collect();
     let bar = ui.progress("replaying");
@@ -47,15 +50,15 @@ pub fn execute(plan: &Plan, ui: &Ui, threads: usize) -> Result<Vec<JobResult>> {
                 *shares[n].lock().expect("no panics while held") = share.unwrap_or(0.0);
                 let sum: f64 = shares.iter().map(|s| *s.lock().expect("no panics while held")).sum();
                 bar.set_position((1000.0 * sum / jobs.len() as f64) as u64);
-                ui.check().is_ok()
+                ui.check().is_ok() && !failed.load(Ordering::Relaxed)
             };
             let result = one(plan, job, ui, poll);
             *shares[n].lock().expect("no panics while held") = 1.0;
-            let failed = result.is_err();
-            results.lock().expect("no panics while held")[n] = Some(result);
-            if failed {
+            if result.is_err() {
+                failed.store(true, Ordering::Relaxed);
                 next.store(jobs.len(), Ordering::Relaxed);
             }
+            results.lock().expect("no panics while held")[n] = Some(result);
         }
     };
     std::thread::scope(|scope| {
@@ -66,16 +69,13 @@ pub fn execute(plan: &Plan, ui: &Ui, threads: usize) -> Result<Vec<JobResult>> {
     });
     bar.finish_and_clear();
     ui.check()?;
-    let mut done = Vec::new();
-    let mut skipped = false;
-    for result in results.into_inner().expect("threads are done") {
-        match result {
-            Some(result) => done.push(result?),
-            None => skipped = true, // an earlier job failed; its error comes first or right after
-        }
+    let (mut done, mut wrong) = (Vec::new(), Vec::new());
+    for result in results.into_inner().expect("threads are done").into_iter().flatten() {
+        result.map_or_else(|e| wrong.push(e), |d| done.push(d));
     }
-    anyhow::ensure!(!skipped, "a run failed");
-    Ok(done)
+    // Runs that another's failure stopped have nothing to tell.
+    wrong.sort_by_key(|e| e.is::<Interrupted>());
+    wrong.into_iter().next().map_or(Ok(done), Err)
 }
 
 fn one(plan: &Plan, job: Job, ui: &Ui, mut poll: impl FnMut(Option<f64>) -> bool) -> Result<JobResult> {
@@ -112,6 +112,10 @@ fn one(plan: &Plan, job: Job, ui: &Ui, mut poll: impl FnMut(Option<f64>) -> bool
         RunError::Row(row) => {
             anyhow::anyhow!("{}\n--skip-bad-rows goes on without such rows", RunError::Row(row))
         }
+        // These tell what the trace holds, not which trace it is.
+        RunError::Empty | RunError::NoTokens { .. } | RunError::Model { .. } => {
+            anyhow::anyhow!("trace {}: {e}", plan.trace.name)
+        }
         other => other.into(),
     })?;
     files.finish()?;
@@ -122,7 +126,7 @@ fn one(plan: &Plan, job: Job, ui: &Ui, mut poll: impl FnMut(Option<f64>) -> bool
         requests_per_cpu_s: outcome.records as f64 / cpu_s.max(1e-9),
         peak_rss_bytes: peak_rss_bytes(),
     };
-    Ok(JobResult { outcome })
+    Ok(JobResult { outcome, warnings: trace.warnings() })
 }
 
 /// Peak resident memory of this process, bytes; 0 where the system does not say.

@@ -21,6 +21,9 @@ use std::io::{IsTerminal, Write};
 pub fn run(args: ReplayArgs, ui: &Ui) -> Result<()> {
     let plan = resolve(&args)?;
     plan.warnings.iter().for_each(|w| ui.warn(w));
+    // Opened first: a folder that can't be written to is told before the work, not after it.
+    let out = args.out.as_deref().map(WholeFile::create).transpose()?;
+    let html = args.html.as_deref().map(WholeFile::create).transpose()?;
     let report = replay(&plan, ui, args.jobs)?;
     let problems = check::check(&report);
     anyhow::ensure!(
@@ -28,14 +31,12 @@ pub fn run(args: ReplayArgs, ui: &Ui) -> Result<()> {
         "the report contradicts itself (a defect of this program): {}",
         problems.join("; ")
     );
-    if let Some(path) = &args.out {
-        let mut file = WholeFile::create(path)?;
+    if let (Some(path), Some(mut file)) = (&args.out, out) {
         file.write_all(json::to_string(&report).as_bytes())?;
         file.finish()?;
         ui.say(&format!("report: {}", path.display()));
     }
-    if let Some(path) = &args.html {
-        let mut file = WholeFile::create(path)?;
+    if let (Some(path), Some(mut file)) = (&args.html, html) {
         file.write_all(html::render_against(&report, args.baseline.as_deref()).as_bytes())?;
         file.finish()?;
         ui.say(&format!("page: {}", path.display()));
@@ -77,6 +78,13 @@ pub fn replay(plan: &Plan, ui: &Ui, threads: usize) -> Result<Report> {
             parameters: config.flat(),
             runs,
         });
+    }
+    // Every policy reads the same trace: what the first saw, seed by seed, is what there is to say.
+    for warning in results[..plan.seeds.len()].iter().flat_map(|r| &r.warnings) {
+        if !warnings.contains(warning) {
+            ui.warn(warning);
+            warnings.push(warning.clone());
+        }
     }
     let first = &results[0].outcome;
     let mut trace = plan.trace.clone();

@@ -48,6 +48,9 @@ impl TraceStream for Tap {
     fn progress(&self) -> Option<f64> {
         self.inner.progress()
     }
+    fn warnings(&self) -> Vec<String> {
+        self.inner.warnings()
+    }
 }
 
 /// A file shared with the writer that fills it.

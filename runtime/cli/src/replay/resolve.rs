@@ -3,9 +3,9 @@
 //! After this nothing is a name any more. Errors say which option, what there is, and the nearest name.
 
 use super::ReplayArgs;
-use crate::names::{nearest, unknown};
+use crate::names::{nearest, regular_file, unknown};
 use anyhow::{Context, Result, bail, ensure};
-use coldframe_policy::config::{PolicyConfig, from_table, preset_names, preset_toml, set};
+use coldframe_policy::config::{PolicyConfig, PolicyError, from_table, preset_names, preset_toml, set};
 use coldframe_simulator::cost::Tariff;
 use coldframe_simulator::profile::{FleetProfile, Profiles};
 use coldframe_simulator::report::model::{Inputs, ProfileUsed, TraceSection};
@@ -82,7 +82,17 @@ impl TraceSource {
 pub fn resolve(args: &ReplayArgs) -> Result<Plan> {
     let mut warnings = Vec::new();
     ensure!(args.seeds >= 1, "--seeds must be at least 1");
+    // More would give reports that no view can show.
+    ensure!(args.seeds <= 10_000, "--seeds must be at most 10,000");
+    ensure!(
+        args.seed.checked_add(args.seeds).is_some(),
+        "--seed {} leaves no room for {} seeds",
+        args.seed,
+        args.seeds
+    );
     ensure!(args.jitter <= 1000, "--jitter is per mille: at most 1000");
+    ensure!(args.repeat >= 1, "--repeat must be at least 1: it counts the passes");
+    spare_inputs(args)?;
     let policies = args.policy.iter().map(|p| policy(p, &args.set)).collect::<Result<Vec<_>>>()?;
     let mut names: Vec<&str> = policies.iter().map(|p| p.name.as_str()).collect();
     if let Some(base) = args.baseline.as_ref().filter(|b| !names.contains(&b.as_str())) {
@@ -150,23 +160,97 @@ pub fn policy(name: &str, settings: &[String]) -> Result<PolicyConfig> {
         let Some((key, value)) = setting.split_once('=') else {
             bail!("--set {setting}: expected KEY=VALUE, e.g. keep_alive.adapter_s=300");
         };
-        set(&mut table, key.trim(), value.trim()).map_err(|e| explain(name, key, e))?;
+        let (key, value) = (key.trim(), value.trim());
+        if let Err(error) = set(&mut table, key, value) {
+            let sections: Vec<&str> =
+                table.iter().filter(|(_, v)| v.is_table()).map(|(k, _)| k.as_str()).collect();
+            let hint = nearest(key.split('.').next().unwrap_or(key), &sections);
+            let hint = hint.map(|near| format!(" — did you mean `{near}`?")).unwrap_or_default();
+            bail!("--set {setting}: {error}{hint}\nthere are: {}", sections.join(", "));
+        }
     }
-    from_table(table, name).map_err(|e| explain(name, "", e))
+    let kinds = table.clone();
+    from_table(table, name).map_err(|e| explain(name, settings, &kinds, &e, is_file))
 }
 
-/// Adds the nearest known key to an "unknown field" error.
-fn explain(policy: &str, key: &str, error: coldframe_policy::config::PolicyError) -> anyhow::Error {
-    let text = error.to_string();
+/// Says of a policy error which `--set` it comes from, the nearest known key, and where to look.
+fn explain(
+    policy: &str,
+    settings: &[String],
+    table: &toml::Table,
+    error: &PolicyError,
+    is_file: bool,
+) -> anyhow::Error {
+    let mut text = error.to_string().replace('\n', " ");
+    for (rust, plain) in [
+        ("expected u32", "expected a whole number"),
+        ("expected u64", "expected a whole number"),
+        ("expected f64", "expected a number"),
+        ("expected a boolean", "expected true or false"),
+        ("expected struct ", "expected a section "),
+    ] {
+        text = text.replace(rust, plain);
+    }
     let quoted: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
-    let about_field = text.contains("unknown field") || text.contains("unknown variant");
-    let guess = match (about_field, quoted.split_first()) {
-        (true, Some((wrong, known))) => nearest(wrong, known),
+    let section = text.rsplit_once(" in `").map(|(_, section)| section.trim_end_matches('`').to_owned());
+    let unknown_field = text.contains("unknown field");
+    let about_name = unknown_field || text.contains("unknown variant");
+    let guess = match (about_name, quoted.split_first()) {
+        (true, Some((wrong, known))) => {
+            let known: Vec<&str> = known.iter().copied().filter(|k| Some(*k) != section.as_deref()).collect();
+            nearest(wrong, &known)
+        }
         _ => None,
     };
     let hint = guess.map(|g| format!(" — did you mean `{g}`?")).unwrap_or_default();
-    let from = if key.is_empty() { String::new() } else { format!(" (from --set {key})") };
-    anyhow::anyhow!("{text}{from}{hint}\n`coldframe policies show {policy}` prints every setting")
+    // The setting whose key is the place, or the unknown field in it.
+    let place = match (&section, unknown_field, quoted.first()) {
+        (Some(section), true, Some(field)) => format!("{section}.{field}"),
+        (Some(section), false, _) => section.clone(),
+        (None, true, Some(field)) => (*field).to_owned(),
+        _ => String::new(),
+    };
+    let from_key = |s: &&String| {
+        s.split_once('=')
+            .is_some_and(|(key, _)| key.trim() == place || text.contains(&format!(": {} =", key.trim())))
+    };
+    let from = settings.iter().find(from_key).map(|s| format!("--set {s}: ")).unwrap_or_default();
+    let kind = section.as_deref().and_then(|s| table.get(s)?.get("kind")?.as_str());
+    let kind = match kind {
+        Some(kind) if unknown_field => format!(" (of kind `{kind}`; other kinds have other settings)"),
+        _ => String::new(),
+    };
+    let show = if is_file { "NAME" } else { policy };
+    anyhow::anyhow!(
+        "{from}{text}{kind}{hint}\n`coldframe policies show {show}` prints every setting of a preset"
+    )
+}
+
+/// An output over the trace or over another output would lose one of them.
+fn spare_inputs(args: &ReplayArgs) -> Result<()> {
+    let same = |a: &Path, b: &Path| match (a.canonicalize(), b.canonicalize()) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => a == b,
+    };
+    let outputs: Vec<(&str, &PathBuf)> = [
+        ("--out", &args.out),
+        ("--html", &args.html),
+        ("--requests", &args.requests),
+        ("--timeline", &args.timeline),
+    ]
+    .into_iter()
+    .filter_map(|(option, path)| Some((option, path.as_ref()?)))
+    .collect();
+    for (n, (option, path)) in outputs.iter().enumerate() {
+        let inputs = args.policy.iter().chain([&args.trace]);
+        if inputs.map(Path::new).any(|input| input.is_file() && same(input, path)) {
+            bail!("{option} {} is an input of this command: write to another file", path.display());
+        }
+        if let Some((other, _)) = outputs[..n].iter().find(|(_, earlier)| same(earlier, path)) {
+            bail!("{other} and {option} name one file: give two");
+        }
+    }
+    Ok(())
 }
 
 fn setup(args: &ReplayArgs, policy: PolicyConfig) -> Result<(Setup, Vec<ProfileUsed>)> {
@@ -206,7 +290,7 @@ fn setup(args: &ReplayArgs, policy: PolicyConfig) -> Result<(Setup, Vec<ProfileU
             },
         };
         if let Some(ms) = args.host_ms {
-            ensure!(ms.is_finite() && ms >= 0.0, "--host-ms must be zero or more");
+            ensure!((0.0..=60_000.0).contains(&ms), "--host-ms must be from 0 to 60,000");
             step.host_ps = (ms * 1e9) as u64;
         }
         note("model", &profile.name, &profile.source);
@@ -221,6 +305,8 @@ fn setup(args: &ReplayArgs, policy: PolicyConfig) -> Result<(Setup, Vec<ProfileU
         ("--host-memory-gb", args.host_memory_gb),
     ] {
         ensure!(value.is_finite() && value > 0.0, "{name} must be a positive number");
+        // A number so large is a slip, and its sums would overflow.
+        ensure!(value <= 1e6, "{name} {value} is too large: at most a million");
     }
     let setup = Setup {
         policy,
@@ -275,6 +361,9 @@ fn source(args: &ReplayArgs) -> Result<(TraceSource, TraceSection)> {
         }
         bail!(unknown("--trace", &args.trace, &known));
     }
+    if !is_preset {
+        regular_file(path)?;
+    }
     let format = match &args.format {
         None => None,
         Some(name) => {
@@ -319,6 +408,10 @@ fn source(args: &ReplayArgs) -> Result<(TraceSource, TraceSection)> {
             "drawn from the fitted laws (COLDFRAME_DATA is not set)"
         };
         mapping.push(format!("workload preset {}, {from}, one draw per seed", args.trace));
+    }
+    // What can be seen at the start is wrong before a long file is hashed.
+    if !is_preset && !args.sort {
+        source.open(args.seed)?;
     }
     let name = if is_preset {
         args.trace.clone()

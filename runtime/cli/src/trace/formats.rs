@@ -1,6 +1,6 @@
 //! `trace formats`: what can be read.
 
-use crate::ui::Ui;
+use crate::ui::{Ui, print};
 use clap::Args;
 use coldframe_traces::Format;
 
@@ -13,11 +13,8 @@ pub struct FormatsArgs {}
 pub fn run(_args: FormatsArgs, ui: &Ui) -> anyhow::Result<()> {
     if ui.json {
         let row = |f: &Format| serde_json::json!({ "name": f.name(), "what": f.describe() });
-        println!("{}", Format::ALL.iter().map(row).collect::<serde_json::Value>());
-        return Ok(());
+        return print(&format!("{}\n", Format::ALL.iter().map(row).collect::<serde_json::Value>()));
     }
-    for format in Format::ALL {
-        println!("{:<21} {}", format.name(), format.describe());
-    }
-    Ok(())
+    let lines = Format::ALL.iter().map(|f| format!("{:<21} {}\n", f.name(), f.describe()));
+    print(&lines.collect::<String>())
 }

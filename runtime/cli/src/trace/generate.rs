@@ -3,7 +3,7 @@
 use super::compose::parse_law;
 use super::input::{data_folder, nearest, parse_time};
 use super::pump::{self, OutArgs, RefusedArgs};
-use crate::ui::Ui;
+use crate::ui::{Ui, print};
 use anyhow::bail;
 use clap::Args;
 use coldframe_traces::generate::envelope::{ENVELOPES, Envelope};
@@ -71,24 +71,22 @@ fn parse_envelope(text: &str) -> Result<Envelope, String> {
     })
 }
 
-fn list(ui: &Ui) {
+fn list(ui: &Ui) -> anyhow::Result<()> {
     if ui.json {
         let rows: Vec<_> = PRESETS
             .iter()
             .map(|(name, data, what)| serde_json::json!({"name": name, "needs_data": data, "what": what}))
             .collect();
-        println!("{}", serde_json::Value::from(rows));
-        return;
+        return print(&format!("{}\n", serde_json::Value::from(rows)));
     }
-    for (name, data, what) in PRESETS {
-        println!("{name:<18} {what}{}", if *data { " (needs COLDFRAME_DATA)" } else { "" });
-    }
+    let needs = |data: bool| if data { " (needs COLDFRAME_DATA)" } else { "" };
+    let lines = PRESETS.iter().map(|(name, data, what)| format!("{name:<18} {what}{}\n", needs(*data)));
+    print(&lines.collect::<String>())
 }
 
 pub fn run(args: GenerateArgs, ui: &Ui) -> anyhow::Result<()> {
     let Some(name) = args.name.as_deref().filter(|_| !args.list) else {
-        list(ui);
-        return Ok(());
+        return list(ui);
     };
     let mut stream = if name == "zipf" {
         zipf(&ZipfSpec {

@@ -2,7 +2,7 @@
 
 use super::input::InputArgs;
 use super::pump::{Refusals, RefusedArgs, each};
-use crate::ui::{Ui, WholeFile};
+use crate::ui::{Ui, WholeFile, print};
 use clap::Args;
 use coldframe_traces::info::{Collector, html, text};
 use coldframe_traces::{Item, TraceStream, sha256_file};
@@ -55,10 +55,8 @@ pub fn run(args: InfoArgs, ui: &Ui) -> anyhow::Result<()> {
         let mut value = serde_json::to_value(&summary)?;
         value["file"] = name.into();
         value["sha256"] = hash.into();
-        println!("{value}");
+        print(&format!("{value}\n"))
     } else {
-        println!("{:<22} {name} (sha256 {})", "trace", &hash[..16]);
-        print!("{}", text::render(&summary));
+        print(&format!("{:<22} {name} (sha256 {})\n{}", "trace", &hash[..16], text::render(&summary)))
     }
-    Ok(())
 }

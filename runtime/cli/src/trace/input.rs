@@ -2,6 +2,7 @@
 //!
 //! It leaves out what is done with the records.
 
+use crate::names::regular_file;
 use anyhow::{Context, anyhow};
 use clap::Args;
 use coldframe_traces::{Format, OpenOptions, Placement, TraceStream, open, sha256_file};
@@ -107,12 +108,14 @@ impl ReadArgs {
 impl InputArgs {
     /// Opens the file.
     pub fn open(&self) -> anyhow::Result<Box<dyn TraceStream>> {
+        regular_file(&self.file)?;
         Ok(open(&self.file, &self.options.resolve())?)
     }
 }
 
 /// The line that names a source: its file name and hash, never its folder.
 pub fn source_note(role: &str, path: &Path) -> anyhow::Result<String> {
+    regular_file(path)?;
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("trace");
     Ok(format!("{role}: {name} sha256 {}", sha256_file(path)?))
 }

@@ -2,7 +2,7 @@
 //!
 //! Refused rows make the command fail (exit 1, nothing written) unless the user skips them knowingly.
 
-use crate::ui::{Ui, WholeFile};
+use crate::ui::{Ui, WholeFile, print};
 use anyhow::{Context, bail};
 use clap::Args;
 use coldframe_traces::write::{Packing, Shape};
@@ -81,7 +81,7 @@ impl Refusals {
         if self.count == 0 {
             return Ok(0);
         }
-        let mut text = format!("{} rows refused", self.count);
+        let mut text = format!("{} {} refused", self.count, if self.count == 1 { "row" } else { "rows" });
         for line in &self.first {
             text.push_str("\n  ");
             text.push_str(line);
@@ -200,7 +200,7 @@ pub fn write(
             "refused": refused,
             "notes": all,
         });
-        println!("{report}");
+        print(&format!("{report}\n"))?;
     }
     Ok(())
 }

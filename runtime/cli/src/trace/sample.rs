@@ -68,6 +68,7 @@ fn parse_class(text: &str) -> Result<CovClass, String> {
 impl SampleArgs {
     /// The whole trace, before cutting.
     fn open(&self) -> anyhow::Result<Box<dyn TraceStream>> {
+        anyhow::ensure!(self.repeat >= 1, "--repeat must be at least 1: it counts the passes");
         let mut stream = self.input.open()?;
         if self.repeat > 1 {
             stream = Box::new(Repeat::of_file(&self.input.file, &self.input.options.resolve(), self.repeat)?);
@@ -84,7 +85,7 @@ impl SampleArgs {
         for (i, choice) in choices.iter().enumerate() {
             let mut first = self.cut(self.open()?, &choices[..i])?;
             let chosen = choose(&mut first, choice)?;
-            anyhow::ensure!(!chosen.is_empty(), "no function of the trace is left after {choice:?}");
+            anyhow::ensure!(!chosen.is_empty(), "no function of the trace is left ({})", choice.note());
             stream = Box::new(Sample::new(stream, SampleSpec::default(), Some(chosen))?);
         }
         Ok(stream)
