@@ -51,12 +51,23 @@ impl Axis {
         ((scaled(value) - scaled(self.low)) / (scaled(self.high) - scaled(self.low))).clamp(0.0, 1.0)
     }
 
-    fn at(&self, part: f64) -> f64 {
+    /// Round values within the axis: steps of 1, 2 or 5 times a power of ten, or powers of ten (with their halves and
+    /// fifths where the axis spans less than two decades), at most about seven.
+    fn ticks(&self) -> Vec<f64> {
         if self.log {
-            self.low * (self.high / self.low).powf(part)
-        } else {
-            self.low + (self.high - self.low) * part
+            let (first, last) = (self.low.log10().floor() as i32, self.high.log10().ceil() as i32);
+            let every = ((last - first) / 6 + 1).max(1);
+            let factors: &[f64] = if last - first <= 2 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+            let decades = (first..=last).filter(|d| d.rem_euclid(every) == 0);
+            let all = decades.flat_map(|d| factors.iter().map(move |f| f * 10f64.powi(d)));
+            return all.filter(|v| (self.low..=self.high).contains(v)).collect();
         }
+        let rough = (self.high - self.low) / 5.0;
+        let scale = 10f64.powf(rough.log10().floor());
+        let step =
+            [1.0, 2.0, 5.0, 10.0].map(|f| f * scale).into_iter().find(|s| *s >= rough).unwrap_or(rough);
+        let count = ((self.high - self.low) / step).floor() as i32;
+        (0..=count).map(|n| self.low + step * f64::from(n)).collect()
     }
 }
 
@@ -66,18 +77,24 @@ fn frame(out: &mut String, title: &str, x: &Axis, y: &Axis, labels: (&str, &str)
         "<section><h2>{}</h2><svg viewBox='0 0 530 255' role='img' aria-label='{0}'>",
         escape(title)
     );
-    for part in [0.0, 0.25, 0.5, 0.75, 1.0] {
-        let (px, py) = (LEFT + (RIGHT - LEFT) * part, BOTTOM - (BOTTOM - TOP) * part);
+    for value in y.ticks() {
+        let py = BOTTOM - (BOTTOM - TOP) * y.place(value);
         let _ = write!(
             out,
             "<line class='axis' x1='{LEFT}' x2='{RIGHT}' y1='{py:.1}' y2='{py:.1}'/>\
-             <text x='{:.1}' y='{:.1}' text-anchor='end'>{}</text>\
-             <text x='{px:.1}' y='{:.1}' text-anchor='middle'>{}</text>",
+             <text x='{:.1}' y='{:.1}' text-anchor='end'>{}</text>",
             LEFT - 6.0,
             py + 4.0,
-            short(y.at(part)),
+            short(value),
+        );
+    }
+    for value in x.ticks() {
+        let px = LEFT + (RIGHT - LEFT) * x.place(value);
+        let _ = write!(
+            out,
+            "<text x='{px:.1}' y='{:.1}' text-anchor='middle'>{}</text>",
             BOTTOM + 16.0,
-            short(x.at(part)),
+            short(value)
         );
     }
     let middle = (LEFT + RIGHT) / 2.0;
