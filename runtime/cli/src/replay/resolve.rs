@@ -3,7 +3,7 @@
 //! After this nothing is a name any more. Errors say which option, what there is, and the nearest name.
 
 use super::ReplayArgs;
-use crate::names::{nearest, regular_file, unknown};
+use crate::names::{data_folder, nearest, regular_file, unknown};
 use anyhow::{Context, Result, bail, ensure};
 use coldframe_policy::config::{PolicyConfig, PolicyError, from_table, preset_names, preset_toml, set};
 use coldframe_simulator::cost::Tariff;
@@ -361,9 +361,8 @@ fn source(args: &ReplayArgs) -> Result<(TraceSource, TraceSection)> {
         }
         bail!(unknown("--trace", &args.trace, &known));
     }
-    if !is_preset {
-        regular_file(path)?;
-    }
+    let data = if is_preset { data_folder(args.data.as_deref())? } else { None };
+    regular_file(path)?;
     let format = match &args.format {
         None => None,
         Some(name) => {
@@ -396,13 +395,13 @@ fn source(args: &ReplayArgs) -> Result<(TraceSource, TraceSection)> {
     let source = TraceSource {
         file: (!is_preset).then(|| path.to_owned()),
         preset: is_preset.then(|| args.trace.clone()),
-        data: args.data.clone(),
+        data: data.clone(),
         options,
         map,
         repeat: args.repeat,
     };
     if is_preset {
-        let from = if args.data.is_some() {
+        let from = if data.is_some() {
             "sampled from the public data"
         } else {
             "drawn from the fitted laws (COLDFRAME_DATA is not set)"

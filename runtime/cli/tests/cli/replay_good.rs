@@ -144,6 +144,19 @@ fn a_preset_without_the_public_data_says_so() {
 }
 
 #[test]
+fn an_empty_data_variable_is_one_that_is_not_set() {
+    let place = Place::new();
+    for (value, code) in [("", 0), ("gone", 1)] {
+        let mut command = place.command();
+        command.env("COLDFRAME_DATA", value).args(["replay", "--trace", "paper-bursty", "--policy", "vllm"]);
+        let out = command.output().expect("starts");
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(code), "{value:?}: {said}");
+        assert!(code == 0 || said.contains("gone is no folder"), "{said}");
+    }
+}
+
+#[test]
 fn help_and_completions() {
     let place = Place::new();
     for shell in ["bash", "zsh", "fish"] {
