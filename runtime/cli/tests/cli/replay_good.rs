@@ -135,6 +135,14 @@ fn odd_but_right_input_works() {
 }
 
 #[test]
+fn a_fleet_too_small_for_every_backbone_is_told() {
+    let place = Place::new();
+    let ran = place.run(&["replay", "--trace", &sample(), "--policy", "vllm", "--workers", "1"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(ran.stderr.contains("requests to llama-2-13b are refused"), "{}", ran.stderr);
+}
+
+#[test]
 fn a_preset_without_the_public_data_says_so() {
     let place = Place::new();
     let ran = place.run(&["replay", "--trace", "paper-bursty", "--policy", "vllm", "--out", "r.json"]);
