@@ -3,6 +3,7 @@
 //! Each replay runs in a process of its own, so that peak memory is its own and not the largest so far. CPU seconds are
 //! counted, since wall time says more about the machine's other work. What can't be measured is left out.
 
+use crate::names::{data_folder, data_value};
 use crate::replay::{ReplayArgs, peak_rss_bytes, replay, resolve};
 use crate::ui::{Ui, print};
 use crate::validate::ground_truth_file;
@@ -20,7 +21,7 @@ use std::process::{Command, Stdio};
 #[derive(Args)]
 pub struct BenchArgs {
     /// Folder with the public data; without it only what needs none is measured
-    #[arg(long, env = "COLDFRAME_DATA")]
+    #[arg(long, env = "COLDFRAME_DATA", value_parser = data_value)]
     data: Option<PathBuf>,
     /// Passes over the side-by-side trace
     #[arg(long, default_value_t = 100)]
@@ -40,7 +41,8 @@ struct Wrapped {
 }
 
 /// Measures and prints.
-pub fn run(args: BenchArgs, ui: &Ui) -> Result<()> {
+pub fn run(mut args: BenchArgs, ui: &Ui) -> Result<()> {
+    args.data = data_folder(args.data.as_deref())?;
     if let Some(case) = &args.case {
         let measured = if case == "f1" { f1()? } else { side_by_side(&args, case, ui)? };
         return print(&format!("{measured}\n"));

@@ -1,7 +1,8 @@
 //! Errors about names: what was asked for, the nearest there is, and all there is; and names that are no files.
 
 use anyhow::bail;
-use std::path::Path;
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
 
 /// The nearest known name, if any is near.
 pub fn nearest<'a>(wrong: &str, known: &[&'a str]) -> Option<&'a str> {
@@ -31,6 +32,23 @@ pub fn regular_file(path: &Path) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// The value of `--data`; an empty COLDFRAME_DATA is one that is not set.
+pub fn data_value(text: &str) -> Result<PathBuf, Infallible> {
+    Ok(PathBuf::from(text))
+}
+
+/// The folder with the public data, if one is named; it must be there.
+pub fn data_folder(named: Option<&Path>) -> anyhow::Result<Option<PathBuf>> {
+    let Some(path) = named.filter(|path| !path.as_os_str().is_empty()) else { return Ok(None) };
+    if !path.is_dir() {
+        bail!(
+            "{} is no folder: set COLDFRAME_DATA (or --data) to the folder that holds traces/",
+            path.display()
+        );
+    }
+    Ok(Some(path.to_owned()))
 }
 
 #[cfg(test)]

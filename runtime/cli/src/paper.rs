@@ -2,6 +2,7 @@
 //!
 //! It reports what comes out beside the paper's headline claims; nothing is tuned to them.
 
+use crate::names::data_value;
 use crate::replay::{ReplayArgs, replay, resolve};
 use crate::ui::{Ui, WholeFile, print};
 use anyhow::{Context, Result};
@@ -35,12 +36,12 @@ pub struct PaperArgs {
     #[arg(long, default_value = "out/paper")]
     out: PathBuf,
     /// Folder with the public data
-    #[arg(long, env = "COLDFRAME_DATA")]
+    #[arg(long, env = "COLDFRAME_DATA", value_parser = data_value)]
     data: Option<PathBuf>,
     /// Threads
     #[arg(long, default_value_t = 2)]
     jobs: usize,
-    /// Further `replay` options for every case, e.g. `--set keep_alive.adapter_s=600`
+    /// Further `replay` options for every case, after `--`, e.g. `-- --slo-ttft 1.5 --jitter 50`
     #[arg(last = true)]
     more: Vec<String>,
 }

@@ -8,6 +8,10 @@ use coldframe_policy::config::{preset, preset_names, preset_toml};
 
 /// List policies and print their settings
 #[derive(Args)]
+#[command(after_help = "Examples:
+  coldframe policies list
+  coldframe policies show serverlesslora > mine.toml     # change it, and its `name`
+  coldframe replay --trace paper-bursty --policy serverlesslora,mine.toml")]
 pub struct PoliciesArgs {
     #[command(subcommand)]
     command: PoliciesCommand,

@@ -9,6 +9,11 @@ use std::io::Write;
 
 /// What to do with profiles.
 #[derive(Args)]
+#[command(after_help = "Examples:
+  coldframe profiles list
+  coldframe profiles list step                           # pairs of GPU and model that were measured
+  coldframe profiles show cold-start container > mine.toml
+  coldframe replay --trace paper-bursty --cold-start mine.toml")]
 pub struct ProfilesArgs {
     #[command(subcommand)]
     action: Action,

@@ -2,6 +2,7 @@
 //!
 //! The checks are in the simulator; here they are printed.
 
+use crate::names::{data_folder, data_value};
 use crate::ui::{Ui, print};
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
@@ -23,7 +24,7 @@ enum What {
     /// 300 requests of a real vLLM run: TTFT, TPOT and E2E, mean and quantiles
     GroundTruth {
         /// Folder with the public data (its calibration/ holds the run)
-        #[arg(long, env = "COLDFRAME_DATA")]
+        #[arg(long, env = "COLDFRAME_DATA", value_parser = data_value)]
         data: Option<PathBuf>,
     },
 }
@@ -33,6 +34,7 @@ pub fn run(args: ValidateArgs, ui: &Ui) -> Result<()> {
     match args.what {
         What::Timeline => show_timeline(ui),
         What::GroundTruth { data } => {
+            let data = data_folder(data.as_deref())?;
             let data =
                 data.context("set COLDFRAME_DATA, or give --data, to the folder that holds calibration/")?;
             show_ground_truth(&ground_truth_file(&data), ui)

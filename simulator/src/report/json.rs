@@ -38,7 +38,7 @@ pub enum ReadError {
     /// Valid JSON that is something else.
     #[error(
         "{}: this is JSON but not a coldframe report (it has no `schema` field with a text); \
-         write one with `coldframe replay TRACE --out FILE.json`", path.display()
+         write one with `coldframe replay --trace TRACE --out FILE.json`", path.display()
     )]
     NotAReport {
         /// The file.

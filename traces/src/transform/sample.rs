@@ -123,9 +123,10 @@ impl<S: TraceStream> Sample<S> {
         if !(0.0..=1.0).contains(&spec.keep) {
             return Err(TraceError::Setting(format!("a share of {} can't be kept; use 0 to 1", spec.keep)));
         }
-        if !(spec.compress.is_finite() && spec.compress > 0.0) {
+        // Below a thousandth a trace of some months would leave the clock's 584 years.
+        if !(spec.compress.is_finite() && spec.compress >= 0.001) {
             return Err(TraceError::Setting(format!(
-                "time can't be divided by {}; use a number above 0",
+                "time can't be divided by {}; use a number from 0.001",
                 spec.compress
             )));
         }

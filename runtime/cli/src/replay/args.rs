@@ -2,6 +2,7 @@
 //!
 //! Values are plain here; `resolve` looks names up and checks them.
 
+use crate::names::data_value;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -11,10 +12,16 @@ use std::path::PathBuf;
 /// from). A trace is a file in any format of `coldframe trace formats`, or a workload preset such as `paper-bursty`.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Examples:
-  coldframe replay --trace traces/samples/demo-bursty.csv.gz --policy vllm,serverlesslora --gpu l40s --workers 8
-  coldframe replay --trace AzureLLMInferenceTrace_conv.csv --adapters 100 --zipf 0.9 --gpu a100-80 --workers 4 \\
-      --policy vllm --set scaling.replicas=0 --html conv.html
-  coldframe replay --trace paper-bursty --seeds 10 --gpu l40s --workers 8 --out bursty.json")]
+  Four policies on eight L40S, as a table:
+    coldframe replay --trace traces/samples/demo-bursty.csv.gz --gpu l40s --workers 8
+  A real trace without functions, mapped to 100 adapters, as a page:
+    coldframe replay --trace AzureLLMInferenceTrace_conv.csv --adapters 100 --zipf 0.9 \\
+        --gpu a100-80 --workers 4 --policy vllm --set scaling.replicas=0 --html conv.html
+  Ten draws of the paper's bursty workload, with intervals, kept for `coldframe compare`:
+    coldframe replay --trace paper-bursty --seeds 10 --out bursty.json
+  A policy of your own:
+    coldframe policies show serverlesslora > mine.toml
+    coldframe replay --trace paper-bursty --policy serverlesslora,mine.toml --baseline serverlesslora")]
 pub struct ReplayArgs {
     /// Trace file, or a workload preset
     #[arg(long, short)]
@@ -30,7 +37,8 @@ pub struct ReplayArgs {
         default_value = "vllm,serverlessllm,instainfer,serverlesslora"
     )]
     pub policy: Vec<String>,
-    /// Change a setting of every policy, e.g. `keep_alive.adapter_s=300`; may be given several times
+    /// Change a setting of every policy named, e.g. `--policy serverlesslora --set keep_alive.adapter_s=300`; may be
+    /// given several times. A policy without the setting is an error: name only those that have it
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// GPU profile or file
@@ -103,7 +111,7 @@ pub struct ReplayArgs {
     #[arg(long)]
     pub sort: bool,
     /// Folder with the public data the workload presets sample from
-    #[arg(long, env = "COLDFRAME_DATA")]
+    #[arg(long, env = "COLDFRAME_DATA", value_parser = data_value)]
     pub data: Option<PathBuf>,
     /// Policy the others are measured against
     #[arg(long)]

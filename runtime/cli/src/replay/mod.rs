@@ -5,6 +5,7 @@
 mod args;
 mod execute;
 mod outputs;
+mod policy;
 mod resolve;
 
 pub use args::ReplayArgs;

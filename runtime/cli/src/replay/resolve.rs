@@ -3,9 +3,11 @@
 //! After this nothing is a name any more. Errors say which option, what there is, and the nearest name.
 
 use super::ReplayArgs;
-use crate::names::{nearest, regular_file, unknown};
+use super::policy::policy;
+use crate::names::{data_folder, regular_file, unknown};
 use anyhow::{Context, Result, bail, ensure};
-use coldframe_policy::config::{PolicyConfig, PolicyError, from_table, preset_names, preset_toml, set};
+use coldframe_policy::config::PolicyConfig;
+use coldframe_policy::parts::scaling::ScalingPart;
 use coldframe_simulator::cost::Tariff;
 use coldframe_simulator::profile::{FleetProfile, Profiles};
 use coldframe_simulator::report::model::{Inputs, ProfileUsed, TraceSection};
@@ -109,6 +111,7 @@ pub fn resolve(args: &ReplayArgs) -> Result<Plan> {
         );
     }
     let (base, mut profiles) = setup(args, policies[0].clone())?;
+    warnings.extend(policies.iter().filter_map(|p| too_few_gpus(p, &base)));
     let tariffs = tariffs(args, &base.gpu.name, &mut warnings)?;
     let used = |t: &Tariff| ProfileUsed {
         kind: "tariff".to_owned(),
@@ -140,90 +143,6 @@ pub fn resolve(args: &ReplayArgs) -> Result<Plan> {
         requests: args.requests.clone(),
         timeline: args.timeline.clone(),
     })
-}
-
-/// A preset or file with the user's settings on top.
-pub fn policy(name: &str, settings: &[String]) -> Result<PolicyConfig> {
-    let known = preset_names();
-    let is_file = name.ends_with(".toml") || name.contains('/');
-    let mut table = if is_file {
-        let text =
-            std::fs::read_to_string(name).with_context(|| format!("cannot read policy file {name}"))?;
-        text.parse().with_context(|| format!("policy file {name}"))?
-    } else if known.iter().any(|k| k == name) {
-        preset_toml(name)?
-    } else {
-        let known: Vec<&str> = known.iter().map(String::as_str).collect();
-        bail!(unknown("--policy", name, &known));
-    };
-    for setting in settings {
-        let Some((key, value)) = setting.split_once('=') else {
-            bail!("--set {setting}: expected KEY=VALUE, e.g. keep_alive.adapter_s=300");
-        };
-        let (key, value) = (key.trim(), value.trim());
-        if let Err(error) = set(&mut table, key, value) {
-            let sections: Vec<&str> =
-                table.iter().filter(|(_, v)| v.is_table()).map(|(k, _)| k.as_str()).collect();
-            let hint = nearest(key.split('.').next().unwrap_or(key), &sections);
-            let hint = hint.map(|near| format!(" — did you mean `{near}`?")).unwrap_or_default();
-            bail!("--set {setting}: {error}{hint}\nthere are: {}", sections.join(", "));
-        }
-    }
-    let kinds = table.clone();
-    from_table(table, name).map_err(|e| explain(name, settings, &kinds, &e, is_file))
-}
-
-/// Says of a policy error which `--set` it comes from, the nearest known key, and where to look.
-fn explain(
-    policy: &str,
-    settings: &[String],
-    table: &toml::Table,
-    error: &PolicyError,
-    is_file: bool,
-) -> anyhow::Error {
-    let mut text = error.to_string().replace('\n', " ");
-    for (rust, plain) in [
-        ("expected u32", "expected a whole number"),
-        ("expected u64", "expected a whole number"),
-        ("expected f64", "expected a number"),
-        ("expected a boolean", "expected true or false"),
-        ("expected struct ", "expected a section "),
-    ] {
-        text = text.replace(rust, plain);
-    }
-    let quoted: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
-    let section = text.rsplit_once(" in `").map(|(_, section)| section.trim_end_matches('`').to_owned());
-    let unknown_field = text.contains("unknown field");
-    let about_name = unknown_field || text.contains("unknown variant");
-    let guess = match (about_name, quoted.split_first()) {
-        (true, Some((wrong, known))) => {
-            let known: Vec<&str> = known.iter().copied().filter(|k| Some(*k) != section.as_deref()).collect();
-            nearest(wrong, &known)
-        }
-        _ => None,
-    };
-    let hint = guess.map(|g| format!(" — did you mean `{g}`?")).unwrap_or_default();
-    // The setting whose key is the place, or the unknown field in it.
-    let place = match (&section, unknown_field, quoted.first()) {
-        (Some(section), true, Some(field)) => format!("{section}.{field}"),
-        (Some(section), false, _) => section.clone(),
-        (None, true, Some(field)) => (*field).to_owned(),
-        _ => String::new(),
-    };
-    let from_key = |s: &&String| {
-        s.split_once('=')
-            .is_some_and(|(key, _)| key.trim() == place || text.contains(&format!(": {} =", key.trim())))
-    };
-    let from = settings.iter().find(from_key).map(|s| format!("--set {s}: ")).unwrap_or_default();
-    let kind = section.as_deref().and_then(|s| table.get(s)?.get("kind")?.as_str());
-    let kind = match kind {
-        Some(kind) if unknown_field => format!(" (of kind `{kind}`; other kinds have other settings)"),
-        _ => String::new(),
-    };
-    let show = if is_file { "NAME" } else { policy };
-    anyhow::anyhow!(
-        "{from}{text}{kind}{hint}\n`coldframe policies show {show}` prints every setting of a preset"
-    )
 }
 
 /// An output over the trace or over another output would lose one of them.
@@ -329,6 +248,21 @@ fn setup(args: &ReplayArgs, policy: PolicyConfig) -> Result<(Setup, Vec<ProfileU
     Ok((setup, used))
 }
 
+/// A fixed policy gives each backbone a GPU of its own, in order: the last ones may get none.
+fn too_few_gpus(policy: &PolicyConfig, setup: &Setup) -> Option<String> {
+    let gpus = setup.workers as usize * setup.gpus_per_worker as usize;
+    if !matches!(policy.scaling, ScalingPart::Fixed { .. }) || gpus >= setup.models.len() {
+        return None;
+    }
+    let without: Vec<&str> = setup.models[gpus..].iter().map(|m| m.profile.name.as_str()).collect();
+    let without = without.join(", ");
+    Some(format!(
+        "{}: {gpus} GPU and a replica of each backbone on one of its own: requests to {without} are refused. \
+         Raise --workers, or name fewer backbones with --model",
+        policy.name
+    ))
+}
+
 fn tariffs(args: &ReplayArgs, gpu: &str, warnings: &mut Vec<String>) -> Result<Vec<Tariff>> {
     if !args.tariff.is_empty() {
         let all = args.tariff.iter().map(|t| Profiles::tariff(t)).collect::<Result<Vec<_>, _>>()?;
@@ -361,9 +295,8 @@ fn source(args: &ReplayArgs) -> Result<(TraceSource, TraceSection)> {
         }
         bail!(unknown("--trace", &args.trace, &known));
     }
-    if !is_preset {
-        regular_file(path)?;
-    }
+    let data = if is_preset { data_folder(args.data.as_deref())? } else { None };
+    regular_file(path)?;
     let format = match &args.format {
         None => None,
         Some(name) => {
@@ -396,13 +329,13 @@ fn source(args: &ReplayArgs) -> Result<(TraceSource, TraceSection)> {
     let source = TraceSource {
         file: (!is_preset).then(|| path.to_owned()),
         preset: is_preset.then(|| args.trace.clone()),
-        data: args.data.clone(),
+        data: data.clone(),
         options,
         map,
         repeat: args.repeat,
     };
     if is_preset {
-        let from = if args.data.is_some() {
+        let from = if data.is_some() {
             "sampled from the public data"
         } else {
             "drawn from the fitted laws (COLDFRAME_DATA is not set)"

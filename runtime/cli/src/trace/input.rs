@@ -3,7 +3,6 @@
 //! It leaves out what is done with the records.
 
 use crate::names::regular_file;
-use anyhow::{Context, anyhow};
 use clap::Args;
 use coldframe_traces::{Format, OpenOptions, Placement, TraceStream, open, sha256_file};
 use std::path::{Path, PathBuf};
@@ -136,12 +135,7 @@ pub fn parse_time(text: &str) -> Result<u64, String> {
 
 /// The folder COLDFRAME_DATA names, if it is set and there.
 pub fn data_folder() -> anyhow::Result<Option<PathBuf>> {
-    let Some(value) = std::env::var_os("COLDFRAME_DATA").filter(|v| !v.is_empty()) else { return Ok(None) };
-    let path = PathBuf::from(value);
-    if path.is_dir() {
-        return Ok(Some(path));
-    }
-    Err(anyhow!("{} is no folder", path.display())).context("COLDFRAME_DATA")
+    crate::names::data_folder(std::env::var_os("COLDFRAME_DATA").as_deref().map(Path::new))
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ fn names_of_presets_and_profiles() {
     place.bad(1, &["profiles", "show", "gpu", "l40x"], &["did you mean `l40s`?"]);
     place.bad(1, &["profiles", "show", "cold-start", "gone.toml"], &["gone.toml"]);
     place.bad(1, &["validate", "ground-truth"], &["COLDFRAME_DATA", "--data"]);
-    place.bad(1, &["validate", "ground-truth", "--data", "gone"], &["gone/calibration"]);
+    place.bad(1, &["validate", "ground-truth", "--data", "gone"], &["gone is no folder", "COLDFRAME_DATA"]);
 }
 
 #[test]

@@ -111,6 +111,7 @@ fn policies_that_do_not_exist_or_make_no_sense() {
     set("engine=3", &["a section"]);
     set("preload.kind=pckq", &["preload.kind", "did you mean `pckp`?"]);
     set("keep_alive.adapter_s=-3", &["keep_alive.adapter_s = -3", "zero or more"]);
+    set("keep_alive.kind=forever", &["replace the whole section", "{ kind = 'forever' }"]);
     set("nonsense", &["expected KEY=VALUE"]);
     bad(
         &["--policy", "vllm", "--set", "keep_alive.adapter_s=3"],
@@ -148,7 +149,7 @@ fn policy_files_that_are_wrong() {
 fn fleets_and_models_that_cannot_be() {
     let place = Place::new();
     let trace = sample();
-    let cases: [(&[&str], &[&str]); 17] = [
+    let cases: [(&[&str], &[&str]); 18] = [
         (&["--workers", "0"], &["the fleet has no GPU", "--workers"]),
         (&["--gpus-per-worker", "0"], &["--gpus-per-worker"]),
         (&["--workers", "4000000000", "--gpus-per-worker", "4000000000"], &["at most 100,000 GPUs"]),
@@ -163,6 +164,10 @@ fn fleets_and_models_that_cannot_be() {
         (
             &["--policy", "vllm", "--set", "engine.memory_permille=300", "--model", "llama-2-13b"],
             &["can hold llama-2-13b"],
+        ),
+        (
+            &["--policy", "vllm", "--set", "engine.adapter_slots=10000"],
+            &["under vllm", "10000 adapter slots", "engine.adapter_slots"],
         ),
         (&["--cold-start", "contaner"], &["did you mean `container`?"]),
         (&["--step", "vidr"], &["did you mean `vidur`?"]),

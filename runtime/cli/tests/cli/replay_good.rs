@@ -135,12 +135,33 @@ fn odd_but_right_input_works() {
 }
 
 #[test]
+fn a_fleet_too_small_for_every_backbone_is_told() {
+    let place = Place::new();
+    let ran = place.run(&["replay", "--trace", &sample(), "--policy", "vllm", "--workers", "1"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(ran.stderr.contains("requests to llama-2-13b are refused"), "{}", ran.stderr);
+}
+
+#[test]
 fn a_preset_without_the_public_data_says_so() {
     let place = Place::new();
     let ran = place.run(&["replay", "--trace", "paper-bursty", "--policy", "vllm", "--out", "r.json"]);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     assert!(ran.stderr.contains("fitted laws"), "{}", ran.stderr);
     assert!(place.json("r.json")["warnings"].to_string().contains("fitted laws"));
+}
+
+#[test]
+fn an_empty_data_variable_is_one_that_is_not_set() {
+    let place = Place::new();
+    for (value, code) in [("", 0), ("gone", 1)] {
+        let mut command = place.command();
+        command.env("COLDFRAME_DATA", value).args(["replay", "--trace", "paper-bursty", "--policy", "vllm"]);
+        let out = command.output().expect("starts");
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(code), "{value:?}: {said}");
+        assert!(code == 0 || said.contains("gone is no folder"), "{said}");
+    }
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn wrong_settings_leave_no_file() {
         (&["sample", &trace, "--top", "0", "-o", "x.csv"], &["no function"]),
         (&["sample", &trace, "--names", "nobody", "-o", "x.csv"], &["no function", "nobody"]),
         (&["sample", &trace, "--thin", "2", "-o", "x.csv"], &["0 to 1"]),
-        (&["sample", &trace, "--compress", "0", "-o", "x.csv"], &["above 0"]),
+        (&["sample", &trace, "--compress", "0", "-o", "x.csv"], &["from 0.001"]),
         (&["sample", &trace, "--repeat", "0", "-o", "x.csv"], &["--repeat"]),
         (&["sample", &trace, "--from", "4h", "--until", "2h", "-o", "x.csv"], &["window is empty"]),
         (&["compose", &trace, "--functions", "0", "-o", "x.csv"], &["0 functions"]),
