@@ -5,7 +5,7 @@
 use super::ReplayArgs;
 use super::policy::policy;
 use crate::names::{data_folder, regular_file, unknown};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use coldframe_policy::config::PolicyConfig;
 use coldframe_policy::parts::scaling::ScalingPart;
 use coldframe_simulator::cost::Tariff;
