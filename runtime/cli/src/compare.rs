@@ -2,7 +2,7 @@
 //!
 //! It reads and prints; the statistics are in the simulator's report module. It leaves out running anything.
 
-use crate::ui::{Ui, WholeFile};
+use crate::ui::{Ui, WholeFile, printable};
 use anyhow::{Context, bail};
 use coldframe_simulator::report::compare::{Comparison, merge};
 use coldframe_simulator::report::metrics::METRICS;
@@ -175,11 +175,6 @@ fn print(text: &str) -> anyhow::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other.context("cannot write to stdout"),
     }
-}
-
-/// Names come from files and must not drive the terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// `COLUMNS` where the shell exports it, else a usual terminal; never so narrow that a name has no room.

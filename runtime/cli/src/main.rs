@@ -65,7 +65,7 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", ui::printable(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

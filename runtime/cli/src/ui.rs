@@ -58,13 +58,13 @@ impl Ui {
     /// A line of talk on stderr.
     pub fn say(&self, text: &str) {
         if !self.quiet {
-            eprintln!("{text}");
+            eprintln!("{}", printable(text));
         }
     }
 
     /// A warning on stderr, also when quiet.
     pub fn warn(&self, text: &str) {
-        eprintln!("warning: {text}");
+        eprintln!("warning: {}", printable(text));
     }
 }
 
@@ -85,6 +85,9 @@ impl WholeFile {
             "cannot write {}: it is a folder; name a file in it",
             path.display()
         );
+        // The rename would put a file in the place of a device.
+        let special = path.metadata().is_ok_and(|what| !what.is_file());
+        anyhow::ensure!(!special, "cannot write {}: it is a pipe or a device; name a file", path.display());
         if let Some(dir) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
             std::fs::create_dir_all(dir)
                 .with_context(|| format!("cannot create folder {}", dir.display()))?;
@@ -123,6 +126,11 @@ impl Drop for WholeFile {
             let _ = std::fs::remove_file(&self.partial);
         }
     }
+}
+
+/// Text whose control characters can't drive a terminal: names come from files of unknown origin.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
 /// Data on stdout. A reader that closes the pipe early (`head`) is no error.

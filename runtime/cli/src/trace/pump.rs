@@ -147,6 +147,11 @@ pub fn write(
     ui: &Ui,
     what: &str,
 ) -> anyhow::Result<()> {
+    if let (Some(output), Some(list)) = (&out.output, &out.refused.refused)
+        && output == list
+    {
+        bail!("--output and --refused name one file: give two");
+    }
     let (target, format) = match &out.output {
         Some(path) => (Target::File(WholeFile::create(path)?), WriteFormat::by_name(path)?),
         None => {

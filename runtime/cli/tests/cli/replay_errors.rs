@@ -76,6 +76,15 @@ fn traces_of_another_kind() {
 }
 
 #[test]
+fn names_from_a_trace_cannot_drive_the_terminal() {
+    let place = Place::new();
+    place.trace("t.csv", "0,f\x1b[31m,a,zz\x1b[2J,1,1\n");
+    let ran = place.run(&["replay", "--trace", "t.csv"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains("zz") && !ran.stderr.contains('\x1b'), "{:?}", ran.stderr);
+}
+
+#[test]
 fn unknown_columns_are_told_and_reported() {
     let place = Place::new();
     place.file("extra.csv", "arrival_s,function,prompt_tokens,output_tokens,colour\n0,f,10,10,red\n");

@@ -9,11 +9,12 @@ use std::process::Command;
 fn wrong_settings_leave_no_file() {
     let place = Place::new();
     let trace = sample();
-    let cases: [(&[&str], &[&str]); 16] = [
+    let cases: [(&[&str], &[&str]); 17] = [
         (&["info", "gone.csv"], &["gone.csv", "No such file"]),
         (&["info", "."], &["is a folder"]),
         (&["convert", &trace, "-o", "x.txt"], &["x.txt", ".parquet"]),
         (&["convert", &trace, "-o", "plain/x.csv"], &["plain"]),
+        (&["convert", &trace, "-o", "x.csv", "--refused", "x.csv"], &["give two"]),
         (&["sample", &trace, "--top", "0", "-o", "x.csv"], &["no function"]),
         (&["sample", &trace, "--names", "nobody", "-o", "x.csv"], &["no function", "nobody"]),
         (&["sample", &trace, "--thin", "2", "-o", "x.csv"], &["0 to 1"]),
@@ -77,8 +78,10 @@ fn a_line_without_end_is_refused_in_bounded_memory() {
 #[test]
 fn pipes_are_refused_since_traces_are_read_twice() {
     let place = Place::new();
-    let made = Command::new("mkfifo").arg(place.path("pipe")).status().expect("mkfifo runs");
-    assert!(made.success());
+    let fifo = Command::new("mkfifo").arg(place.path("pipe")).status().expect("mkfifo runs");
+    assert!(fifo.success());
+    place.bad_replay(&["--trace", &sample(), "--requests", "pipe", "--policy", "vllm"], &["pipe"]);
+    place.bad(1, &["trace", "convert", &sample(), "-o", "pipe"], &["pipe or a device"]);
     for args in [
         &["trace", "info", "pipe"][..],
         &["trace", "convert", "pipe", "-o", "x.csv"],
