@@ -142,19 +142,13 @@ impl Setup {
             return wrong("no backbone: name at least one with --model".to_owned());
         }
         for model in &self.models {
-            // A one-process engine keeps room for all its slots, others for one adapter a process.
-            let one_process = matches!(self.policy.sharing, SharingPart::OneProcess {});
-            let slots = if one_process { u64::from(self.policy.engine.adapter_slots) } else { 1 };
-            let adapters = self.adapter_bytes(model).saturating_mul(slots);
-            let need =
-                model.profile.weight_bytes.saturating_add(adapters).saturating_add(self.cold.kernel_bytes);
+            let need = model.profile.weight_bytes + self.adapter_bytes(model) + self.cold.kernel_bytes;
             let usable = self.gpu.memory_bytes / 1000 * u64::from(self.policy.engine.memory_permille);
-            if need.saturating_add(model.profile.kv_bytes_per_token) > usable {
+            if need + model.profile.kv_bytes_per_token > usable {
                 return wrong(format!(
-                    "no GPU of this fleet can hold {} under {}: weights, {slots} adapter slots and context take {:.1} GB, a {} has \
-                     {:.1} GB usable. Choose a larger --gpu, a smaller --model, or fewer engine.adapter_slots",
+                    "no GPU of this fleet can hold {}: weights, adapter and context take {:.1} GB, a {} has {:.1} GB usable. \
+                     Choose a larger --gpu or a smaller --model",
                     model.profile.name,
-                    self.policy.name,
                     need as f64 / 1e9,
                     self.gpu.name,
                     usable as f64 / 1e9

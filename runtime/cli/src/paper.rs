@@ -5,7 +5,7 @@
 use crate::names::data_value;
 use crate::replay::{ReplayArgs, replay, resolve};
 use crate::ui::{Ui, WholeFile, print};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use clap::Parser;
 use coldframe_policy::config::preset_names;
@@ -74,6 +74,8 @@ struct Wrapped {
 
 /// Runs all cases and prints the table.
 pub fn run(args: PaperArgs, ui: &Ui) -> Result<()> {
+    // Told before the first case, not after it.
+    ensure!(!args.out.exists() || args.out.is_dir(), "--out {} is a file: name a folder", args.out.display());
     let mut lines = Vec::new();
     let mut text = String::new();
     for regime in REGIMES {

@@ -137,6 +137,6 @@ pub fn printable(text: &str) -> String {
 pub fn print(text: &str) -> anyhow::Result<()> {
     match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => Ok(other?),
+        other => anyhow::Context::context(other, "cannot write to stdout"),
     }
 }

@@ -8,6 +8,7 @@ use crate::names::{data_folder, regular_file, unknown};
 use anyhow::{Result, bail, ensure};
 use coldframe_policy::config::PolicyConfig;
 use coldframe_policy::parts::scaling::ScalingPart;
+use coldframe_policy::parts::sharing::SharingPart;
 use coldframe_simulator::cost::Tariff;
 use coldframe_simulator::profile::{FleetProfile, Profiles};
 use coldframe_simulator::report::model::{Inputs, ProfileUsed, TraceSection};
@@ -111,6 +112,7 @@ pub fn resolve(args: &ReplayArgs) -> Result<Plan> {
         );
     }
     let (base, mut profiles) = setup(args, policies[0].clone())?;
+    policies.iter().try_for_each(|p| slots_fit(p, &base))?;
     warnings.extend(policies.iter().filter_map(|p| too_few_gpus(p, &base)));
     let tariffs = tariffs(args, &base.gpu.name, &mut warnings)?;
     let used = |t: &Tariff| ProfileUsed {
@@ -246,6 +248,28 @@ fn setup(args: &ReplayArgs, policy: PolicyConfig) -> Result<(Setup, Vec<ProfileU
     };
     setup.check()?;
     Ok((setup, used))
+}
+
+/// A one-process engine keeps room for all its adapter slots; without it no replica ever starts.
+fn slots_fit(policy: &PolicyConfig, setup: &Setup) -> Result<()> {
+    let slots = u64::from(policy.engine.adapter_slots);
+    let usable = setup.gpu.memory_bytes / 1000 * u64::from(policy.engine.memory_permille);
+    for model in setup.models.iter().filter(|_| matches!(policy.sharing, SharingPart::OneProcess {})) {
+        let adapters = setup.adapter_bytes(model).saturating_mul(slots);
+        let need =
+            model.profile.weight_bytes.saturating_add(adapters).saturating_add(setup.cold.kernel_bytes);
+        ensure!(
+            need < usable,
+            "no GPU of this fleet can hold {} under {}: weights, {slots} adapter slots and context take {:.1} GB, \
+             a {} has {:.1} GB usable. Choose a larger --gpu, a smaller --model, or fewer engine.adapter_slots",
+            model.profile.name,
+            policy.name,
+            need as f64 / 1e9,
+            setup.gpu.name,
+            usable as f64 / 1e9
+        );
+    }
+    Ok(())
 }
 
 /// A fixed policy gives each backbone a GPU of its own, in order: the last ones may get none.

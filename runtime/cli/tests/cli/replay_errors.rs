@@ -241,6 +241,7 @@ fn outputs_that_cannot_be_written_are_told_before_the_work() {
     bad(&["--out", "new/"], &["is a folder"]);
     bad(&["--out", "t.csv"], &["--out t.csv is an input"]);
     bad(&["--out", "x", "--html", "x"], &["--out and --html name one file"]);
+    place.bad(1, &["paper", "--seeds", "1", "--out", "plain"], &["--out plain is a file"]);
     assert_eq!(place.text("plain"), "a file, not a folder");
 }
 
