@@ -5,21 +5,9 @@
 
 use crate::cost::{Lives, apportion};
 use crate::measure::series::Series;
+use crate::report::check::{CAUSES, MEMORY_USES};
 use crate::report::model::{GpuTime, MemoryReport, MemoryUse};
 use coldframe_policy::core::book::{Device, uses};
-
-/// Uses of memory in reports, in order.
-pub const USES: [&str; 7] = ["base", "duplicates", "adapters", "kernels", "kv_used", "kv_unused", "free"];
-const CAUSES: [&str; 8] = [
-    "busy",
-    "loading",
-    "idle_base",
-    "duplicate_weights",
-    "idle_adapters",
-    "idle_kernels",
-    "unused_kv",
-    "idle_free",
-];
 
 /// What a device held since its last change.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -145,7 +133,7 @@ impl Account {
         let named = CAUSES.iter().zip(causes).map(|(n, v)| ((*n).to_owned(), v)).collect();
         let span = u128::from(now.max(1));
         let by_use = (0..7).map(|n| MemoryUse {
-            name: USES[n].to_owned(),
+            name: MEMORY_USES[n].to_owned(),
             gb_seconds: self.by_use[n] as f64 / 1e18,
             mean_bytes: (self.by_use[n] / span) as u64,
             peak_bytes: self.peak[n],

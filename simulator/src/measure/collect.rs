@@ -1,11 +1,10 @@
 //! What happened to requests: latencies, stages, cold kinds, SLO, per function; streaming, in fixed memory.
 
 use crate::measure::histogram::Histogram;
+use crate::report::check::STAGES;
 use crate::report::model::{RequestCounts, RunReport, SloReport, StageReport};
 use coldframe_policy::artifact::Class;
 
-/// Stages of TTFT in reports, in order.
-pub const STAGES: [&str; 7] = ["queue", "container", "runtime", "backbone", "adapter", "kernel", "prefill"];
 /// Cold kinds in reports: the deepest stage waited for.
 pub const KINDS: [&str; 6] = ["warm", "kernel", "adapter", "model", "runtime", "container"];
 

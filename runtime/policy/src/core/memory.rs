@@ -429,6 +429,19 @@ impl Core {
         if worker.staged.iter().any(|(s, _)| *s == what) {
             return Tier::Host;
         }
+        if matches!(what, Staged::Adapter(_)) {
+            // The host tier of adapters is bounded by count, as engines bound it; the oldest leaves.
+            let adapters = |s: &(Staged, Bytes)| matches!(s.0, Staged::Adapter(_));
+            let most = self.config.engine.host_adapters as usize;
+            if most == 0 {
+                return Tier::Disk;
+            }
+            if worker.staged.iter().filter(|s| adapters(s)).count() >= most {
+                let oldest = worker.staged.iter().position(adapters).expect("there is one to leave");
+                let (_, freed) = worker.staged.remove(oldest).expect("just found");
+                worker.host_used -= freed;
+            }
+        }
         if host_cache && worker.host.saturating_sub(worker.host_used) >= bytes {
             worker.host_used += bytes;
             worker.staged.push_back((what, bytes));
