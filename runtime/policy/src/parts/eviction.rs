@@ -54,3 +54,29 @@ impl Eviction for EvictionPart {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(part: EvictionPart, saved_s: u64, rate: u64, kib: u64, idle_s: u64, score: Option<u64>) {
+        let second = 1_000_000_000;
+        let candidate = Candidate {
+            saved: Nanos(saved_s * second),
+            rate,
+            bytes: Bytes(kib << 10),
+            idle_since: Nanos(idle_s * second),
+        };
+        assert_eq!(part.score(&candidate), score, "{part:?}");
+    }
+
+    #[test]
+    fn scores() {
+        check(EvictionPart::None {}, 1, 1, 1, 1, None);
+        check(EvictionPart::Lru {}, 9, 9, 9, 2, Some(2_000_000_000));
+        let density = || EvictionPart::LowestDensity { offload_kernels: true };
+        check(density(), 2, 3, 6, 0, Some(1_000_000_000));
+        check(density(), 2, 0, 6, 0, Some(0)); // never called: first to go
+        check(density(), 2, 3, 0, 0, Some(6_000_000_000)); // a mapping without bytes counts as one KiB
+    }
+}

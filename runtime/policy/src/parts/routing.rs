@@ -47,3 +47,33 @@ impl Routing for RoutingPart {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(part: RoutingPart, places: &[(u64, u64, u64, u64)], best: usize) {
+        let place = |&(present, on_device, pending, seconds): &(u64, u64, u64, u64)| Place {
+            present,
+            on_device,
+            pending,
+            estimate: Nanos(seconds * 1_000_000_000),
+        };
+        let scores: Vec<i64> = places.iter().map(|p| part.score(&place(p))).collect();
+        let found = (0..scores.len()).min_by_key(|&n| (scores[n], n));
+        assert_eq!(found, Some(best), "{part:?}: {scores:?}");
+    }
+
+    #[test]
+    fn each_rule_takes_its_best() {
+        let places = [(5, 3, 30, 1), (2, 0, 0, 9), (2, 1, 1, 5)];
+        check(RoutingPart::LeastLoaded {}, &places, 1);
+        check(RoutingPart::LeastEstimate {}, &places, 0);
+        check(RoutingPart::PreloadScore {}, &places, 2); // 5·30−50−60 = 40, −20, 5−20−20 = −35
+    }
+
+    #[test]
+    fn ties_go_to_the_first() {
+        check(RoutingPart::LeastLoaded {}, &[(0, 0, 3, 0), (0, 0, 3, 0)], 0);
+    }
+}

@@ -4,3 +4,4 @@ mod bed;
 mod chaos;
 mod config;
 mod core;
+mod presets;
