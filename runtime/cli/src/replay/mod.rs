@@ -89,6 +89,7 @@ pub fn replay(plan: &Plan, ui: &Ui, threads: usize) -> Result<Report> {
     }
     let first = &results[0].outcome;
     let mut trace = plan.trace.clone();
+    trace.sha256 = plan.source.sha256()?;
     (trace.rows, trace.records, trace.refused) = (first.rows, first.records, first.refused);
     (trace.functions, trace.span_s) = (first.functions, first.span_ns as f64 / 1e9);
     (trace.prompt_tokens, trace.output_tokens) = (first.prompt_tokens, first.output_tokens);

@@ -58,6 +58,11 @@ pub struct TraceSource {
 }
 
 impl TraceSource {
+    /// SHA-256 of the file's bytes, hex; empty for a preset. Reads the whole file, so it is asked after the runs.
+    pub fn sha256(&self) -> Result<String> {
+        Ok(self.file.as_deref().map(sha256_file).transpose()?.unwrap_or_default())
+    }
+
     /// The stream of one seed.
     pub fn open(&self, seed: u64) -> Result<Box<dyn TraceStream>> {
         if let Some(name) = &self.preset {
@@ -375,10 +380,8 @@ fn source(args: &ReplayArgs) -> Result<(TraceSource, TraceSection)> {
     } else {
         path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned())
     };
-    let sha256 = if is_preset { String::new() } else { sha256_file(path)? };
     let section = TraceSection {
         name,
-        sha256,
         format: args
             .format
             .clone()
