@@ -66,13 +66,14 @@ impl Format {
         let header = Header::parse(line).ok()?;
         let has = |names: &[&str]| names.iter().all(|n| header.find(n).is_some());
         let minutes = || header.names.iter().any(|n| n.parse::<u32>().is_ok());
-        let table: [(Self, &[&str]); 13] = [
+        let table: [(Self, &[&str]); 14] = [
             (Self::ColdframeCsv, &["arrival_s", "function"]),
             (Self::AzureFunctions2021, &["app", "func", "end_timestamp", "duration"]),
             (Self::AzureLlm, &["TIMESTAMP", "ContextTokens", "GeneratedTokens"]),
             (Self::BurstGpt, &["Timestamp", "Model", "Request tokens", "Response tokens"]),
             (Self::ServeGen, &["client", "t_s", "rate_rps", "cv", "dist"]),
             (Self::GenTd26Adapters, &["row", "base", "exec_s", "n_adapters", "adapters"]),
+            (Self::GenTd26Adapters, &["exec_time_seconds", "checkpoint_model_version_id", "lora_args"]),
             (Self::GenTd26Requests, &["gmt_create", "groupId", "checkpoint_model_version_id"]),
             (Self::Vidur, &["arrived_at", "num_prefill_tokens", "num_decode_tokens"]),
             (Self::Splitwise, &["arrival_timestamp", "prompt_size", "token_size"]),
