@@ -1,0 +1,3 @@
+//! Speed of the matrix kernels by shape and batch.
+
+fn main() {}

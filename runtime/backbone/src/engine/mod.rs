@@ -1,0 +1,1 @@
+//! Sequences in flight: admission to the batch, steps, sampling, preemption, ends.

@@ -1,0 +1,1 @@
+//! Shared-memory maps of files that know when the file changed.

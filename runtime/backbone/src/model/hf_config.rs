@@ -1,0 +1,1 @@
+//! Model configuration from a Hugging Face `config.json`.

@@ -1,0 +1,1 @@
+//! The CPU executor: own kernels over the mapped pack, a team of threads, paged KV.

@@ -1,0 +1,1 @@
+//! safetensors files, with the checks the format leaves out.

@@ -1,0 +1,1 @@
+//! Models on disk: pull, list, info, verify, remove; stored by content hash.
