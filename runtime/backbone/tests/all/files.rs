@@ -370,5 +370,5 @@ fn the_real_model_opens_quickly() {
     });
     let best = best.min().expect("five times");
     eprintln!("opened in {best:?}");
-    assert!(best.as_millis() < 50, "{best:?}");
+    assert!(best.as_millis() < 150, "{best:?}");
 }

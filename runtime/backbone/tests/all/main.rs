@@ -1,4 +1,5 @@
 //! The integration tests of the backbone, one binary.
 
+mod bad_files;
 mod files;
 mod tiny;
