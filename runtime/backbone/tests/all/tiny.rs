@@ -215,7 +215,7 @@ impl Tiny {
         let mut values = numbers.values.clone();
         let columns = numbers.shape.last().copied().unwrap_or(1);
         let llama = matches!(self.family, Family::Llama | Family::Mistral);
-        if llama && name.contains("q_proj") || llama && name.contains("k_proj") {
+        if llama && (name.contains("q_proj") || name.contains("k_proj")) {
             values = interleave(&values, columns, self.head_dim);
         }
         if self.family == Family::Gemma3 && name.ends_with("norm.weight") {
