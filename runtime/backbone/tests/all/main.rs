@@ -1,3 +1,4 @@
 //! The integration tests of the backbone, one binary.
 
 mod reference;
+mod kernels;
