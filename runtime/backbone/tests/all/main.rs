@@ -2,3 +2,6 @@
 
 mod reference;
 mod kernels;
+mod bad_files;
+mod files;
+mod tiny;
