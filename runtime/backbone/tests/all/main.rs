@@ -1,1 +1,2 @@
 //! The integration tests of the backbone, one binary.
+mod kv;
