@@ -5,3 +5,4 @@ mod kernels;
 mod bad_files;
 mod files;
 mod tiny;
+mod kv;
