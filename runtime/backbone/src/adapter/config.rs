@@ -116,7 +116,8 @@ pub(crate) fn parse(bytes: &[u8], limits: &Limits, findings: &mut Findings) -> O
 
 /// PEFT's defaults.
 fn blank() -> Config {
-    let targets = Targets { include: Selection::Names(Vec::new()), exclude: None, layers: None, saved: Vec::new() };
+    let targets =
+        Targets { include: Selection::Names(Vec::new()), exclude: None, layers: None, saved: Vec::new() };
     Config {
         method: Method::Lora,
         rank: 8,
@@ -251,7 +252,9 @@ impl Reader<'_> {
     /// PEFT itself resets it for linear layers, with a warning; no served family has the transposed kind.
     fn fan_in_fan_out(&mut self, value: &Json) {
         if self.flag("fan_in_fan_out", value) {
-            self.findings.warn("fan_in_fan_out is true: no layer of this backbone is stored transposed, so it is unused");
+            self.findings.warn(
+                "fan_in_fan_out is true: no layer of this backbone is stored transposed, so it is unused",
+            );
         }
     }
 
@@ -369,7 +372,8 @@ impl Reader<'_> {
             _ => String::new(),
         };
         if BASE_CHANGING.iter().any(|start| text.starts_with(start)) {
-            let problem = format!("{text:?} changes the base's weights; convert the adapter to plain LoRA when saving");
+            let problem =
+                format!("{text:?} changes the base's weights; convert the adapter to plain LoRA when saving");
             self.invalid("init_lora_weights", problem);
         } else if !HARMLESS_INITS.contains(&text.as_str()) {
             let problem = format!("{} is unknown: it may change the base's weights", show(value));
@@ -391,7 +395,10 @@ impl Reader<'_> {
         match REFUSED.iter().find(|(refused, _)| *refused == key) {
             Some((_, why)) => self.invalid(key, *why),
             None => {
-                let problem = format!("unknown field with the value {}: a newer PEFT may mean something by it", show(value));
+                let problem = format!(
+                    "unknown field with the value {}: a newer PEFT may mean something by it",
+                    show(value)
+                );
                 self.invalid(&name(key), problem);
             }
         }
@@ -428,7 +435,8 @@ impl Reader<'_> {
             return;
         };
         if !matches!(self.config.targets.include, Selection::Names(_)) {
-            return self.invalid("layers_to_transform", "needs target_modules to be a list (so it does in PEFT)");
+            return self
+                .invalid("layers_to_transform", "needs target_modules to be a list (so it does in PEFT)");
         }
         match Layers::new(indices, &self.components) {
             Ok(layers) => self.config.targets.layers = Some(layers),

@@ -135,7 +135,8 @@ mod tests {
 
     #[test]
     fn order_is_kept_and_doubles_are_refused() {
-        let json: Json = serde_json::from_str(r#"{"z": 1, "a": [null, 2.5], "m": {"y": 1, "b": 2}}"#).expect("json");
+        let json: Json =
+            serde_json::from_str(r#"{"z": 1, "a": [null, 2.5], "m": {"y": 1, "b": 2}}"#).expect("json");
         let Json::Object(fields) = &json else { panic!("{json:?}") };
         assert_eq!(fields.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["z", "a", "m"]);
         let twice = serde_json::from_str::<Json>(r#"{"r": 1, "r": 2}"#).expect_err("refused").to_string();

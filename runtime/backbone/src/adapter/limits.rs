@@ -82,7 +82,9 @@ impl From<&Error> for Problem {
             Error::Forbidden { path, problem } => (file_name(path), problem.clone()),
             Error::Unsupported { path, what } => (file_name(path), what.clone()),
             Error::Io { path, source } => (file_name(path), source.to_string()),
-            Error::TooLarge { what, size, limit } => (what.clone(), format!("{size} exceeds the limit of {limit}")),
+            Error::TooLarge { what, size, limit } => {
+                (what.clone(), format!("{size} exceeds the limit of {limit}"))
+            }
             other => (String::new(), other.to_string()),
         };
         Self { code: error.code(), place, problem }

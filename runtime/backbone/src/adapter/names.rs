@@ -65,7 +65,9 @@ pub(crate) fn parse<'a>(name: &'a str, adapter: Option<&str>) -> Option<(&'a str
 /// `.default.weight` is `.weight`.
 fn without_adapter<'a>(tail: &'a str, adapter: Option<&str>) -> &'a str {
     let names = [Some("default"), adapter];
-    let stripped = |name: &str| tail.strip_prefix('.')?.strip_prefix(name).filter(|rest| rest.is_empty() || rest.starts_with('.'));
+    let stripped = |name: &str| {
+        tail.strip_prefix('.')?.strip_prefix(name).filter(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
     names.into_iter().flatten().find_map(stripped).unwrap_or(tail)
 }
 
@@ -76,13 +78,16 @@ pub(crate) fn parse_adamix(name: &str) -> Option<(&str, Part, usize)> {
     let part = if rest.ends_with(".lora_A") { Part::A } else { Part::B };
     let path = rest.strip_suffix(".lora_A").or_else(|| rest.strip_suffix(".lora_B"))?;
     // Leading zeros and signs would give one number two names.
-    let plain = number.bytes().all(|byte| byte.is_ascii_digit()) && (number == "0" || !number.starts_with('0'));
+    let plain =
+        number.bytes().all(|byte| byte.is_ascii_digit()) && (number == "0" || !number.starts_with('0'));
     plain.then(|| number.parse().ok().map(|number| (path, part, number))).flatten()
 }
 
 /// The site that `modules_to_save` may name.
 pub(crate) fn saved_site(module: &str) -> Option<Site> {
-    [Site::Embed, Site::Head].into_iter().find(|site| !module.is_empty() && ends_with_component(&site.hf_path(), module))
+    [Site::Embed, Site::Head]
+        .into_iter()
+        .find(|site| !module.is_empty() && ends_with_component(&site.hf_path(), module))
 }
 
 /// Paths of all sites of a model.
@@ -153,10 +158,16 @@ mod tests {
             (".weight", Part::Full),
         ] {
             for prefix in ["", PREFIX] {
-                assert_eq!(parse(&format!("{prefix}{q}{tail}"), Some("mine")), Some((q, part)), "{prefix}{tail}");
+                assert_eq!(
+                    parse(&format!("{prefix}{q}{tail}"), Some("mine")),
+                    Some((q, part)),
+                    "{prefix}{tail}"
+                );
             }
         }
-        for bad in [".lora_A.bias", ".lora_A.other.weight", ".lora_A.weight.weight", ".lora_C.bias", ".lora_Aweight"] {
+        for bad in
+            [".lora_A.bias", ".lora_A.other.weight", ".lora_A.weight.weight", ".lora_C.bias", ".lora_Aweight"]
+        {
             assert_eq!(parse(&format!("{q}{bad}"), Some("mine")), None, "{bad}");
         }
     }

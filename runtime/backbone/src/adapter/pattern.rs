@@ -19,7 +19,9 @@ pub(crate) fn compile(pattern: &str) -> Result<Regex, String> {
     }
     let set_operator = ["[[", "&&", "--", "~~"].iter().find(|operator| pattern.contains(*operator));
     if let (true, Some(operator)) = (pattern.contains('['), set_operator) {
-        return Err(format!("{pattern:?} has {operator:?}, which Python and this runtime read differently; rewrite it"));
+        return Err(format!(
+            "{pattern:?} has {operator:?}, which Python and this runtime read differently; rewrite it"
+        ));
     }
     // On its own first, so that an unbalanced bracket cannot pair with those put around it.
     for text in [pattern.to_owned(), format!(r"\A(?:{pattern})\z")] {
@@ -29,7 +31,9 @@ pub(crate) fn compile(pattern: &str) -> Result<Regex, String> {
             Ok(_) => {}
             Err(error) => {
                 let reason = error.to_string().lines().last().unwrap_or_default().trim().to_owned();
-                return Err(format!("pattern {pattern:?} cannot be read here ({reason}); list the modules instead"));
+                return Err(format!(
+                    "pattern {pattern:?} cannot be read here ({reason}); list the modules instead"
+                ));
             }
         }
     }
@@ -82,14 +86,16 @@ impl Layers {
         let components = if components.is_empty() { &any } else { components };
         let patterns = components
             .iter()
-            .map(|component| compile(component).and_then(|_| compile(&format!(r".*\.{component}\.(\d+)\..*"))))
+            .map(|component| {
+                compile(component).and_then(|_| compile(&format!(r".*\.{component}\.(\d+)\..*")))
+            })
             .collect::<Result<_, _>>()?;
         Ok(Self { indices, patterns })
     }
 
     fn contain(&self, path: &str) -> bool {
         let found = self.patterns.iter().find_map(|pattern| pattern.captures(path));
-        let index = found.and_then(|groups| groups.iter().next_back()??.as_str().parse().ok());
+        let index = found.and_then(|groups| groups.get(groups.len() - 1)?.as_str().parse().ok());
         index.is_some_and(|index: i64| self.indices.contains(&index))
     }
 }
@@ -173,7 +179,17 @@ mod tests {
 
     #[test]
     fn what_python_alone_can_read_is_refused() {
-        for bad in ["(?=a)", "(a)\\1", "(?<!x)q", "[[a]b]", "[a&&b]", "a)(b", "(", &"a".repeat(5000), "(a{500}){500}"] {
+        for bad in [
+            "(?=a)",
+            "(a)\\1",
+            "(?<!x)q",
+            "[[a]b]",
+            "[a&&b]",
+            "a)(b",
+            "(",
+            &"a".repeat(5000),
+            "(a{500}){500}",
+        ] {
             assert!(compile(bad).is_err(), "{bad}");
         }
     }
