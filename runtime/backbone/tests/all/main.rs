@@ -1,5 +1,8 @@
 //! The integration tests of the backbone, one binary.
 
+mod reference;
+mod kernels;
 mod bad_files;
 mod files;
 mod tiny;
+mod kv;
