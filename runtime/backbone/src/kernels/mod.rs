@@ -60,3 +60,15 @@ pub fn tile(
 ) {
     let _ = (weight, acts, rows, panels, out, stride);
 }
+
+/// What this machine's CPU offers the kernels.
+#[derive(Debug, Clone)]
+pub struct Features {
+    /// The kernels' tier.
+    pub tier: &'static str,
+}
+
+/// The tier and features found at start.
+pub fn features() -> Features {
+    Features { tier: "portable" }
+}

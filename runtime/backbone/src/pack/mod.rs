@@ -23,6 +23,13 @@ pub enum Format {
     Bf16,
 }
 
+impl Format {
+    /// Whether products use the f32 activations and not the 8-bit ones.
+    pub fn is_float(self) -> bool {
+        true
+    }
+}
+
 /// A matrix `[n, k]` in panels, borrowed from the map (or from private memory).
 #[derive(Debug, Clone, Copy)]
 pub struct Packed<'a> {

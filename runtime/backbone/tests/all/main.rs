@@ -1,2 +1,7 @@
 //! The integration tests of the backbone, one binary.
+
+mod engine;
+mod fake;
+mod isolation;
 mod kv;
+mod reference;
