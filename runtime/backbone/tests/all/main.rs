@@ -3,5 +3,10 @@
 mod engine;
 mod fake;
 mod isolation;
+mod reference;
+mod kernels;
+mod bad_files;
+mod files;
+mod tiny;
 mod kv;
 mod reference;
