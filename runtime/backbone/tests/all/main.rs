@@ -1,8 +1,12 @@
 //! The integration tests of the backbone, one binary.
 
+mod engine;
+mod fake;
+mod isolation;
 mod reference;
 mod kernels;
 mod bad_files;
 mod files;
 mod tiny;
 mod kv;
+mod reference;
