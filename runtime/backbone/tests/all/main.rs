@@ -2,3 +2,9 @@
 
 mod store;
 mod web;
+mod reference;
+mod kernels;
+mod bad_files;
+mod files;
+mod tiny;
+mod kv;

@@ -1,1 +1,0 @@
-//! safetensors files, with the checks the format leaves out.
