@@ -3,6 +3,8 @@
 mod engine;
 mod fake;
 mod isolation;
+mod store;
+mod web;
 mod reference;
 mod kernels;
 mod bad_files;
