@@ -11,4 +11,3 @@ mod bad_files;
 mod files;
 mod tiny;
 mod kv;
-mod reference;
