@@ -7,6 +7,7 @@ mod files;
 mod isolation;
 mod kernels;
 mod kv;
+mod pack;
 mod reference;
 mod store;
 mod tiny;
