@@ -11,3 +11,4 @@ mod reference;
 mod store;
 mod tiny;
 mod web;
+mod adapters;
