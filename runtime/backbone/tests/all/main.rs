@@ -1,12 +1,12 @@
 //! The integration tests of the backbone, one binary.
 
+mod bad_files;
 mod engine;
 mod fake;
-mod isolation;
-mod reference;
-mod kernels;
-mod bad_files;
 mod files;
-mod tiny;
+mod isolation;
+mod kernels;
 mod kv;
+mod peft;
 mod reference;
+mod tiny;
