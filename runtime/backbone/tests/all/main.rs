@@ -1,3 +1,5 @@
 //! The integration tests of the backbone, one binary.
 
+mod driver;
+mod golden;
 mod reference;
