@@ -47,7 +47,10 @@ impl<'e> Run<'e> {
     /// A sequence with pages for `room` tokens after its prompt.
     pub fn sequence(&mut self, adapter: Option<Arc<Adapter>>, prompt: &[u32], room: usize) -> Sequence {
         let pages = (prompt.len() + room).div_ceil(PAGE_TOKENS) as u32;
-        assert!(self.next_page + pages <= self.executor.pages(), "the executor has too few pages for this test");
+        assert!(
+            self.next_page + pages <= self.executor.pages(),
+            "the executor has too few pages for this test"
+        );
         // Handed out backwards, so that a sequence's pages are not in the order of their numbers.
         let pages = (self.next_page..self.next_page + pages).rev().map(PageId).collect::<Vec<_>>();
         self.next_page += pages.len() as u32;

@@ -1,6 +1,8 @@
 //! The integration tests of the backbone, one binary.
 
 mod bad_files;
+mod driver;
+mod golden;
 mod engine;
 mod fake;
 mod files;
