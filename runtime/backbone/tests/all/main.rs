@@ -15,4 +15,3 @@ mod store;
 mod tiny;
 mod web;
 mod adapters;
-mod tiny;
