@@ -1,17 +1,18 @@
 //! The integration tests of the backbone, one binary.
 
+mod adapters;
 mod bad_files;
 mod driver;
-mod golden;
 mod engine;
 mod fake;
 mod files;
+mod golden;
 mod isolation;
 mod kernels;
 mod kv;
+mod mutated_files;
 mod peft;
 mod reference;
 mod store;
 mod tiny;
 mod web;
-mod adapters;
