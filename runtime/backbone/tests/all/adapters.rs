@@ -585,7 +585,7 @@ fn tensors_that_do_not_fit_are_refused() {
     for (bits, what) in [(0x7e00, "NaN"), (0x7c00, "infinite"), (0xfc00, "infinite")] {
         refused(&Folder::plain().change(v1b, f16_bits(bits)), "invalid_adapter", &[v1b, what]);
     }
-    let huge = random(&format!("base_model.model.{v1b}.weight"), "F32", &[4, 2]);
+    let huge = random(&format!("base_model.model.model.{v1b}.weight"), "F32", &[4, 2]);
     let huge = Tensor { bytes: [1e38f32; 8].iter().flat_map(|value| value.to_le_bytes()).collect(), ..huge };
     refused(&Folder::plain().change(v1b, |tensor| *tensor = huge.clone()), "invalid_adapter", &[v1b, "1e38"]);
 
