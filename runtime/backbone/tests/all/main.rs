@@ -1,3 +1,17 @@
 //! The integration tests of the backbone, one binary.
 
+mod bad_files;
+mod driver;
+mod golden;
+mod engine;
+mod fake;
+mod files;
+mod isolation;
+mod kernels;
+mod kv;
+mod peft;
+mod reference;
+mod store;
+mod tiny;
+mod web;
 mod adapters;
