@@ -1,1 +1,4 @@
 //! The integration tests of the backbone, one binary.
+
+mod sample;
+mod text;
