@@ -112,6 +112,9 @@ pub enum Error {
         /// What went wrong.
         problem: String,
     },
+    /// The user stopped the work.
+    #[error("interrupted: {0}")]
+    Interrupted(String),
     /// A chat template failed to parse or render, or ran past its limits.
     #[error("chat template: {0}")]
     Template(String),
@@ -159,6 +162,7 @@ impl Error {
             Self::NotFound { .. } => "not_found",
             Self::Digest { .. } => "digest_mismatch",
             Self::Network { .. } => "network",
+            Self::Interrupted(_) => "interrupted",
             Self::Template(_) => "bad_template",
             Self::Tokenizer(_) => "bad_tokenizer",
             Self::BadRequest { .. } => "bad_request",

@@ -1,55 +1,33 @@
 //! Matrix products over packed weights: int8 VNNI, AVX2 and portable, chosen once at start.
 //!
 //! Every output is summed in one fixed order over k whatever the batch, so that a row's numbers never depend on its
-//! neighbours.
+//! neighbours: for quantised weights group by group, exact integers within a group and fused f32 additions between
+//! them; for float weights one fused addition for each k. Threads are the caller's: it hands each a range of panels.
 
-use crate::pack::Packed;
+mod acts;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod layout;
+pub mod peaks;
+mod portable;
+mod tier;
+
+pub use acts::{Acts, ActsWriter};
+pub use peaks::{Peaks, peaks};
+pub use tier::{Features, Tier, features};
+
+use crate::pack::{Format, PANEL, Packed, Quant};
+use acts::Integers;
 use std::ops::Range;
-
-/// The activations of a step's rows, as f32 and as 8-bit integers with a scale for every 32 of them.
-#[derive(Debug, Default)]
-pub struct Acts {
-    rows: usize,
-    k: usize,
-}
-
-/// Writes rows of an [`Acts`] from several threads at once; each row is written by one thread only.
-#[derive(Debug, Clone, Copy)]
-pub struct ActsWriter {
-    _private: (),
-}
-
-impl Acts {
-    /// Makes room for `rows` rows of `k` values; contents are undefined until each row is put.
-    pub fn reshape(&mut self, rows: usize, k: usize) {
-        (self.rows, self.k) = (rows, k);
-    }
-
-    /// A writer for this shape. The caller must not read rows until they are put.
-    pub fn writer(&mut self) -> ActsWriter {
-        ActsWriter { _private: () }
-    }
-
-    /// Row `row` as f32.
-    pub fn row(&self, row: usize) -> &[f32] {
-        let _ = row;
-        &[]
-    }
-}
-
-impl ActsWriter {
-    /// Copies `values` (`k` of them) in and quantises them where a format of the model needs it.
-    ///
-    /// # Safety
-    /// The [`Acts`] outlives the call with its shape unchanged, and no other thread touches row `row` meanwhile.
-    #[expect(unsafe_code, reason = "rows of one buffer are written by several threads")]
-    pub unsafe fn put(&self, row: usize, values: &[f32], integers: bool) {
-        let _ = (row, values, integers);
-    }
-}
 
 /// Products of rows `rows` of `acts` with panels `panels` of `weight`: `out[(row - rows.start) * stride + (panel -
 /// panels.start) * 16 + lane]` is overwritten. Lanes past `n` are zero.
+///
+/// # Panics
+/// Where a range or `out` does not fit the shapes.
 pub fn tile(
     weight: &Packed<'_>,
     acts: &Acts,
@@ -58,17 +36,117 @@ pub fn tile(
     out: &mut [f32],
     stride: usize,
 ) {
-    let _ = (weight, acts, rows, panels, out, stride);
+    tile_on(Tier::best(), weight, acts, rows, panels, out, stride);
 }
 
-/// What this machine's CPU offers the kernels.
-#[derive(Debug, Clone)]
-pub struct Features {
-    /// The kernels' tier.
-    pub tier: &'static str,
+/// [`tile`] on a given tier.
+///
+/// # Panics
+/// As [`tile`], and where this CPU does not run the tier.
+pub fn tile_on(
+    tier: Tier,
+    weight: &Packed<'_>,
+    acts: &Acts,
+    rows: Range<usize>,
+    panels: Range<usize>,
+    out: &mut [f32],
+    stride: usize,
+) {
+    if rows.is_empty() || panels.is_empty() {
+        return;
+    }
+    assert!(tier.runs(), "this CPU does not run {tier}");
+    assert!(rows.end <= acts.rows() && acts.k() == weight.k, "rows {rows:?}, k {} of {}", acts.k(), weight.k);
+    let bytes = weight.panel_range(panels.clone());
+    let mut grid = Grid::new(out, stride, rows.len(), panels.len());
+    match weight.format.quant() {
+        Some(quant) => {
+            let weight = Quantised { format: weight.format, quant, k: weight.k, bytes };
+            quantised(tier, weight, acts.integers(quant.group), rows, &mut grid);
+        }
+        None => {
+            float(tier, Float { format: weight.format, k: weight.k, bytes }, acts.values(), rows, &mut grid)
+        }
+    }
 }
 
-/// The tier and features found at start.
-pub fn features() -> Features {
-    Features { tier: "portable" }
+/// A run of quantised panels.
+#[derive(Debug, Clone, Copy)]
+struct Quantised<'a> {
+    format: Format,
+    quant: Quant,
+    k: usize,
+    bytes: &'a [u8],
+}
+
+impl<'a> Quantised<'a> {
+    fn panels(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.bytes.chunks_exact(self.format.panel_bytes(self.k))
+    }
+}
+
+/// A run of float panels.
+#[derive(Debug, Clone, Copy)]
+struct Float<'a> {
+    format: Format,
+    k: usize,
+    bytes: &'a [u8],
+}
+
+impl<'a> Float<'a> {
+    fn panels(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.bytes.chunks_exact(self.format.panel_bytes(self.k))
+    }
+}
+
+/// Where the products go: `rows` rows, `stride` apart, of `panels` cells of 16.
+#[derive(Debug)]
+struct Grid<'a> {
+    out: &'a mut [f32],
+    stride: usize,
+    panels: usize,
+}
+
+impl<'a> Grid<'a> {
+    fn new(out: &'a mut [f32], stride: usize, rows: usize, panels: usize) -> Self {
+        let (width, needed) = (panels * PANEL, (rows - 1) * stride + panels * PANEL);
+        assert!(stride >= width || rows == 1, "stride {stride} of rows of {width}");
+        assert!(out.len() >= needed, "room for {} of {needed} products", out.len());
+        Self { out, stride, panels }
+    }
+
+    fn cell(&mut self, row: usize, panel: usize) -> &mut [f32; PANEL] {
+        debug_assert!(panel < self.panels, "panel {panel} of {}", self.panels);
+        let at = row * self.stride + panel * PANEL;
+        self.out[at..].first_chunk_mut().expect("the grid's size was checked when it was made")
+    }
+}
+
+#[expect(unsafe_code, reason = "the kernels of a tier need its CPU features")]
+fn quantised(tier: Tier, w: Quantised<'_>, acts: Integers<'_>, rows: Range<usize>, grid: &mut Grid<'_>) {
+    match tier {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `tile_on` asserts that this CPU runs the tier, and checked the ranges against the shapes.
+        Tier::Avx512Vnni => unsafe { avx512::quantised(w, acts, rows, grid) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Tier::AvxVnni => unsafe { avx2::vnni::quantised(w, acts, rows, grid) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Tier::Avx2 => unsafe { avx2::plain::quantised(w, acts, rows, grid) },
+        _ => portable::quantised(w, acts, rows, grid),
+    }
+}
+
+#[expect(unsafe_code, reason = "the kernels of a tier need its CPU features")]
+fn float(tier: Tier, w: Float<'_>, values: &[f32], rows: Range<usize>, grid: &mut Grid<'_>) {
+    match tier {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `tile_on` asserts that this CPU runs the tier, and checked the ranges against the shapes.
+        Tier::Avx512Vnni => unsafe { avx512::float(w, values, rows, grid) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Tier::AvxVnni | Tier::Avx2 => unsafe { avx2::float(w, values, rows, grid) },
+        _ => portable::float(w, values, rows, grid),
+    }
 }

@@ -6,7 +6,9 @@
 pub mod gguf_config;
 pub mod hf_config;
 
+use crate::error::{Error, Result};
 use crate::site::{Module, Site};
+use std::path::Path;
 
 /// The model families this crate runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,6 +161,82 @@ impl ModelConfig {
         match (&self.local_rope, self.window_of(layer)) {
             (Some(local), Some(_)) => local,
             _ => &self.rope,
+        }
+    }
+
+    /// Refuses sizes that no model has, before anything is computed from them.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] with the field.
+    pub fn check(&self, path: &Path) -> Result<()> {
+        // Arbitrary, several times the largest models of these families.
+        let bounds = [
+            ("layers", self.layers, 1_024),
+            ("width", self.width, 1 << 17),
+            ("feed-forward width", self.ffn, 1 << 20),
+            ("heads", self.heads, 4_096),
+            ("key and value heads", self.kv_heads, 4_096),
+            ("head width", self.head_dim, 4_096),
+            ("vocabulary", self.vocab, 1 << 22),
+            ("context", self.context, 1 << 26),
+        ];
+        for (field, size, limit) in bounds {
+            if size == 0 || size > limit {
+                return Err(Error::corrupt(path, field, format!("{size} is not between 1 and {limit}")));
+            }
+        }
+        if !self.heads.is_multiple_of(self.kv_heads) {
+            let problem = format!("{} do not divide the {} query heads", self.kv_heads, self.heads);
+            return Err(Error::corrupt(path, "key and value heads", problem));
+        }
+        if !self.head_dim.is_multiple_of(2) {
+            let problem = format!("{} is odd, RoPE turns pairs", self.head_dim);
+            return Err(Error::corrupt(path, "head width", problem));
+        }
+        self.check_constants(path)
+    }
+
+    fn check_constants(&self, path: &Path) -> Result<()> {
+        let local = self.local_rope.as_ref().map_or(1.0, |rope| rope.theta);
+        let positive = [
+            ("norm epsilon", f64::from(self.rms_eps)),
+            ("RoPE base", self.rope.theta),
+            ("local RoPE base", local),
+            ("attention scale", f64::from(self.attention_scale)),
+            ("RoPE scaling", self.rope.scaling.least()),
+        ];
+        for (field, value) in positive {
+            if !(value.is_finite() && value > 0.0) {
+                return Err(Error::corrupt(path, field, format!("{value} is not finite and above zero")));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl RopeScaling {
+    /// The least of the constants that have to be above zero; NaN where one is not finite.
+    fn least(&self) -> f64 {
+        let values: &[f64] = match self {
+            Self::None => &[1.0],
+            Self::Linear { factor } => &[*factor],
+            // The two bounds divide by their difference.
+            Self::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
+                &[*factor, *low_freq_factor, high_freq_factor - low_freq_factor, *original_context as f64]
+            }
+            Self::Yarn { factor, beta_fast, beta_slow, original_context, attention_factor } => {
+                &[*factor, *beta_fast, *beta_slow, *original_context as f64, *attention_factor]
+            }
+            Self::Factors(factors) => {
+                let least = factors.iter().copied().fold(1.0, f32::min);
+                let finite = factors.iter().all(|factor| factor.is_finite());
+                return if finite { least.into() } else { f64::NAN };
+            }
+        };
+        if values.iter().all(|value| value.is_finite()) {
+            values.iter().copied().fold(f64::INFINITY, f64::min)
+        } else {
+            f64::NAN
         }
     }
 }

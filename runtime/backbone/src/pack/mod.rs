@@ -3,32 +3,18 @@
 //! A pack is a file made once for each (model, layout, CPU features), mapped shared and read-only, so that every process
 //! that serves the model reads the same physical pages. Rows of q and k are always in Hugging Face order here.
 
+pub mod blocks;
+mod format;
+pub mod panels;
+
+pub use format::{Format, PANEL, Quant};
+
 use crate::adapter::BaseWeights;
 use crate::checkpoint::Weight;
 use crate::error::Result;
 use crate::model::ModelConfig;
 use crate::site::Site;
-
-/// Output rows a panel holds: the f32 lanes of a 512-bit register.
-pub const PANEL: usize = 16;
-
-/// How a matrix's elements are stored in its panels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// f32.
-    F32,
-    /// f16.
-    F16,
-    /// bf16.
-    Bf16,
-}
-
-impl Format {
-    /// Whether products use the f32 activations and not the 8-bit ones.
-    pub fn is_float(self) -> bool {
-        true
-    }
-}
+use std::ops::Range;
 
 /// A matrix `[n, k]` in panels, borrowed from the map (or from private memory).
 #[derive(Debug, Clone, Copy)]
@@ -43,15 +29,29 @@ pub struct Packed<'a> {
     pub bytes: &'a [u8],
 }
 
-impl Packed<'_> {
+impl<'a> Packed<'a> {
     /// Panels of the matrix.
     pub fn panels(&self) -> usize {
         self.n.div_ceil(PANEL)
     }
 
+    /// The bytes of one panel.
+    pub fn panel(&self, panel: usize) -> &'a [u8] {
+        self.panel_range(panel..panel + 1)
+    }
+
+    /// The bytes of consecutive panels.
+    ///
+    /// # Panics
+    /// Where the matrix has no such panels.
+    pub fn panel_range(&self, panels: Range<usize>) -> &'a [u8] {
+        let size = self.format.panel_bytes(self.k);
+        &self.bytes[panels.start * size..panels.end * size]
+    }
+
     /// Writes row `row`, dequantised, to `out` (`k` values).
     pub fn row(&self, row: usize, out: &mut [f32]) {
-        let _ = (row, out);
+        panels::read_row(self, row, out);
     }
 }
 

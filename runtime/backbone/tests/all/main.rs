@@ -1,4 +1,19 @@
 //! The integration tests of the backbone, one binary.
 
+mod adapters;
+mod bad_files;
+mod driver;
+mod engine;
+mod fake;
+mod files;
+mod golden;
+mod isolation;
+mod kernels;
+mod kv;
+mod peft;
+mod reference;
 mod sample;
+mod store;
 mod text;
+mod tiny;
+mod web;

@@ -1,0 +1,224 @@
+//! Isolation of results: whatever is loaded, replaced, mixed, cancelled or put aside, every sequence says bit for bit
+//! what it says alone.
+
+use crate::engine::{Outcome, Outcomes, run, step};
+use crate::fake::{Fake, Teller, VOCAB};
+use crate::peft::adapters;
+use coldframe_backbone::adapter::Adapter;
+use coldframe_backbone::engine::{Engine, EngineOptions, Reason, Request, SequenceId};
+use coldframe_backbone::executor::Executor;
+use coldframe_backbone::kv::{BookOptions, Chain, TenantId};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Something a host does.
+#[derive(Debug, Clone)]
+enum Move {
+    Submit {
+        tenant: u32,
+        name: usize,
+        prompt: u32,
+        length: usize,
+        most: usize,
+        choices: usize,
+    },
+    /// The name means this adapter from now on; `None` is the base model.
+    Replace {
+        name: usize,
+        adapter: Option<usize>,
+    },
+    Cancel {
+        which: usize,
+    },
+    Preempt {
+        which: usize,
+    },
+    Steps(usize),
+}
+
+fn moves(adapters: usize) -> impl Strategy<Value = Vec<Move>> {
+    let submit = (0_u32..2, 0_usize..3, 0_u32..3, 1_usize..70, 1_usize..24, 1_usize..4).prop_map(
+        |(tenant, name, prompt, length, most, choices)| Move::Submit {
+            tenant,
+            name,
+            prompt,
+            length,
+            most,
+            choices,
+        },
+    );
+    let replace = (0_usize..3, prop::option::of(0..adapters.max(1)))
+        .prop_map(|(name, adapter)| Move::Replace { name, adapter });
+    let one = prop_oneof![
+        5 => submit,
+        2 => replace,
+        1 => (0_usize..20).prop_map(|which| Move::Cancel { which }),
+        2 => (0_usize..20).prop_map(|which| Move::Preempt { which }),
+        5 => (1_usize..8).prop_map(Move::Steps),
+    ];
+    prop::collection::vec(one, 1..40)
+}
+
+fn options() -> impl Strategy<Value = (u32, EngineOptions)> {
+    let swap = prop_oneof![Just(0_u64), Just(2000), Just(1 << 30)];
+    let bits = prop_oneof![3 => Just(128_u32), 1 => 0_u32..4];
+    let batch = (4_usize..90, 4_usize..12, 1_usize..40);
+    (8_u32..24, batch, swap, any::<bool>(), bits, 0.0..=1.0).prop_map(
+        |(pages, (tokens, sequences, quantum), swap_bytes, prefix_reuse, bits, tenant_share)| {
+            let book = BookOptions { prefix_reuse, tenant_share, chain: Chain::new().shortened(bits) };
+            let options = EngineOptions {
+                max_batched_tokens: tokens.max(sequences),
+                max_sequences: sequences,
+                prefill_quantum: quantum,
+                swap_bytes,
+                book,
+                ..EngineOptions::default()
+            };
+            (pages, options)
+        },
+    )
+}
+
+/// A request, without its voices.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Asked {
+    adapter: Option<usize>,
+    prompt: Vec<u32>,
+    most: usize,
+    seed: u64,
+}
+
+/// Executors of one model, and adapters for it.
+pub struct World<'a> {
+    /// Makes an executor with this many pages.
+    pub executor: &'a dyn Fn(u32) -> Box<dyn Executor>,
+    /// Adapters that differ from each other.
+    pub adapters: &'a [Arc<Adapter>],
+    /// Tokens.
+    pub vocab: usize,
+}
+
+impl World<'_> {
+    fn request(&self, tenant: u32, asked: &Asked, choices: usize) -> Request {
+        let voice = |choice| Teller::new(asked.seed + choice as u64, self.vocab);
+        Request {
+            tenant: TenantId(tenant),
+            adapter: asked.adapter.map(|adapter| self.adapters[adapter].clone()),
+            prompt: asked.prompt.clone(),
+            max_tokens: Some(asked.most),
+            voices: (0..choices).map(voice).collect(),
+        }
+    }
+
+    /// What a request says when nothing else ever ran.
+    fn alone(&self, asked: &Asked) -> Outcome {
+        let book = BookOptions { prefix_reuse: false, ..BookOptions::default() };
+        let options = EngineOptions { book, ..EngineOptions::default() };
+        let mut engine = Engine::new((self.executor)(8), options).unwrap();
+        let id = engine.submit(self.request(0, asked, 1)).unwrap();
+        run(&mut engine).remove(&id).unwrap()
+    }
+
+    /// Plays `moves` and compares everything said with what is said alone.
+    fn check(&self, pages: u32, options: EngineOptions, moves: &[Move]) -> Result<(), TestCaseError> {
+        let mut engine = Engine::new((self.executor)(pages), options).unwrap();
+        let mut names: [Option<usize>; 3] = [None; 3];
+        let mut asked: BTreeMap<SequenceId, Asked> = BTreeMap::new();
+        let mut outcomes = Outcomes::new();
+        for one in moves {
+            match one {
+                Move::Submit { tenant, name, prompt, length, most, choices } => {
+                    let token = |i: u32| (prompt * 5 + i * i + 1) % (self.vocab as u32 - 2);
+                    let what = Asked {
+                        adapter: names[*name],
+                        prompt: (0..*length as u32).map(token).collect(),
+                        most: *most,
+                        seed: u64::from(*prompt),
+                    };
+                    let id = engine.submit(self.request(*tenant, &what, *choices)).unwrap();
+                    for choice in 0..*choices {
+                        let seed = what.seed + choice as u64;
+                        asked.insert(id.choice(choice), Asked { seed, ..what.clone() });
+                    }
+                }
+                Move::Replace { name, adapter } => {
+                    let adapter = adapter.filter(|adapter| *adapter < self.adapters.len());
+                    let before = std::mem::replace(&mut names[*name], adapter);
+                    if let Some(before) = before.filter(|before| !names.contains(&Some(*before))) {
+                        engine.forget(self.adapters[before].generation());
+                    }
+                }
+                Move::Cancel { which } => {
+                    asked.keys().nth(*which).copied().map(|id| engine.cancel(id));
+                }
+                Move::Preempt { which } => {
+                    asked.keys().nth(*which).copied().map(|id| engine.preempt(id));
+                }
+                Move::Steps(count) => (0..*count).for_each(|_| step(&mut engine, &mut outcomes)),
+            }
+        }
+        let mut steps = 0;
+        while !engine.is_idle() {
+            step(&mut engine, &mut outcomes);
+            steps += 1;
+            prop_assert!(steps < 5000, "does not end");
+        }
+        prop_assert_eq!((engine.pages().used, engine.swapped_bytes()), (0, 0));
+        let mut known: BTreeMap<&Asked, Outcome> = BTreeMap::new();
+        for (id, what) in &asked {
+            let alone = known.entry(what).or_insert_with(|| self.alone(what));
+            let Some(outcome) = outcomes.get(id) else {
+                return Err(TestCaseError::fail(format!("{id:?} never ended")));
+            };
+            if outcome.end == Some(Ok(Reason::Cancelled)) {
+                prop_assert_eq!(&outcome.tokens[..], &alone.tokens[..outcome.tokens.len()]);
+            } else {
+                prop_assert_eq!((&outcome.tokens, outcome.end), (&alone.tokens, alone.end));
+            }
+        }
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn everything_said_in_company_is_said_alone((pages, options) in options(), moves in moves(5)) {
+        let executor = |pages: u32| Box::new(Fake::new(pages)) as Box<dyn Executor>;
+        let adapters = adapters(Fake::new(1).config());
+        let world = World { executor: &executor, adapters: &adapters, vocab: VOCAB };
+        world.check(pages, options, &moves)?;
+    }
+}
+
+#[test]
+fn a_replaced_name_never_finds_the_old_pages() {
+    let fake = Fake::new(64);
+    let (old, new) = {
+        let all = adapters(fake.config());
+        (all[0].clone(), all[3].clone())
+    };
+    assert_ne!(old.generation(), new.generation(), "of one shape, of different weights");
+    let mut engine = Engine::new(Box::new(fake), EngineOptions::default()).unwrap();
+    let ask = |engine: &mut Engine, adapter: &Arc<Adapter>| {
+        let request = Request {
+            tenant: TenantId(1),
+            adapter: Some(adapter.clone()),
+            prompt: (0..40).collect(),
+            max_tokens: Some(4),
+            voices: vec![Teller::new(1, VOCAB)],
+        };
+        let id = engine.submit(request).unwrap();
+        run(engine).remove(&id).unwrap()
+    };
+    let first = ask(&mut engine, &old);
+    let replaced = ask(&mut engine, &new);
+    let rolled_back = ask(&mut engine, &old);
+    assert_eq!((first.cached, replaced.cached, rolled_back.cached), (0, 0, 32));
+    assert_ne!(first.tokens, replaced.tokens);
+    assert_eq!(first.tokens, rolled_back.tokens);
+    assert_eq!(engine.forget(old.generation()), 2);
+    assert_eq!(ask(&mut engine, &old).cached, 0, "unloaded, so computed again");
+}
