@@ -13,6 +13,8 @@ mod kv;
 mod mutated_files;
 mod peft;
 mod reference;
+mod sample;
 mod store;
+mod text;
 mod tiny;
 mod web;
