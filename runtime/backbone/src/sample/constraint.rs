@@ -110,7 +110,8 @@ impl Grammars {
             return Ok(Arc::clone(factory));
         }
         let failed = |error: &dyn std::fmt::Display| Error::Tokenizer(format!("token trie: {error}"));
-        let mut factory = ParserFactory::new_simple(&environment(&self.tokenizer)?).map_err(|error| failed(&error))?;
+        let mut factory =
+            ParserFactory::new_simple(&environment(&self.tokenizer)?).map_err(|error| failed(&error))?;
         factory.quiet();
         *factory.limits_mut() = ParserLimits {
             max_lexer_states: LEXER_STATES_MAX,
@@ -124,7 +125,9 @@ impl Grammars {
 /// The vocabulary as llguidance sees it.
 fn environment(tokenizer: &Tokenizer) -> Result<TokEnv> {
     let &[end, ..] = tokenizer.eos() else {
-        return Err(Error::Tokenizer("names no end-of-sequence token, which a constrained answer needs".into()));
+        return Err(Error::Tokenizer(
+            "names no end-of-sequence token, which a constrained answer needs".into(),
+        ));
     };
     let size = tokenizer.vocab_size() as u32;
     let word = |token| {

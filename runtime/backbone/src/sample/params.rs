@@ -106,7 +106,9 @@ impl SamplingParams {
 
     fn validate_bias(&self, vocab: usize) -> Result<()> {
         let count = self.logit_bias.len();
-        check("logit_bias", count <= LOGIT_BIAS_MAX, || format!("has {count} entries; at most {LOGIT_BIAS_MAX}"))?;
+        check("logit_bias", count <= LOGIT_BIAS_MAX, || {
+            format!("has {count} entries; at most {LOGIT_BIAS_MAX}")
+        })?;
         for (&token, &bias) in &self.logit_bias {
             within("logit_bias", bias, -100.0, 100.0)?;
             check("logit_bias", (token as usize) < vocab, || {

@@ -55,9 +55,12 @@ pub(super) fn log_sum_exp(logits: &[f32]) -> f32 {
 pub(super) fn draw(logits: &[f32], params: &SamplingParams, chance: f64, scratch: &mut Vec<Scored>) -> u32 {
     let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     // A token is min_p times as likely as the likeliest where its scaled logit is ln(min_p) below.
-    let floor = if params.min_p > 0.0 { top + params.temperature * params.min_p.ln() } else { f32::NEG_INFINITY };
+    let floor =
+        if params.min_p > 0.0 { top + params.temperature * params.min_p.ln() } else { f32::NEG_INFINITY };
     scratch.clear();
-    let kept = (0u32..).zip(logits.iter().copied()).filter(|&(_, logit)| logit >= floor && logit > f32::NEG_INFINITY);
+    let kept = (0u32..)
+        .zip(logits.iter().copied())
+        .filter(|&(_, logit)| logit >= floor && logit > f32::NEG_INFINITY);
     scratch.extend(kept);
     if params.top_k > 0 {
         keep_largest(scratch, usize::try_from(params.top_k).unwrap_or(usize::MAX));

@@ -53,7 +53,10 @@ pub struct Sampler {
 
 impl std::fmt::Debug for Sampler {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sampler").field("params", &self.params).field("output", &self.output).finish_non_exhaustive()
+        f.debug_struct("Sampler")
+            .field("params", &self.params)
+            .field("output", &self.output)
+            .finish_non_exhaustive()
     }
 }
 

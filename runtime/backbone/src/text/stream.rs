@@ -72,7 +72,9 @@ impl Stream {
     pub fn check_stops(stops: &[String]) -> Result<()> {
         let problem = match stops {
             _ if stops.len() > STOPS_MAX => format!("has {} strings; give at most {STOPS_MAX}", stops.len()),
-            _ if stops.iter().any(String::is_empty) => "has an empty string, which every text would match".into(),
+            _ if stops.iter().any(String::is_empty) => {
+                "has an empty string, which every text would match".into()
+            }
             _ if stops.iter().any(|stop| stop.len() > STOP_BYTES_MAX) => {
                 format!("has a string of more than {STOP_BYTES_MAX} bytes")
             }

@@ -1,11 +1,12 @@
 //! The integration tests of the backbone, one binary.
 
+mod adapters;
 mod bad_files;
 mod driver;
-mod golden;
 mod engine;
 mod fake;
 mod files;
+mod golden;
 mod isolation;
 mod kernels;
 mod kv;
@@ -14,4 +15,3 @@ mod reference;
 mod store;
 mod tiny;
 mod web;
-mod adapters;
