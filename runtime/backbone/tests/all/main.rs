@@ -14,6 +14,7 @@ mod mutated_files;
 mod peft;
 mod reference;
 mod sample;
+mod speech;
 mod store;
 mod text;
 mod tiny;
