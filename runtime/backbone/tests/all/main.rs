@@ -1,15 +1,15 @@
 //! The integration tests of the backbone, one binary.
 
+mod bad_files;
 mod driver;
-mod golden;
 mod engine;
 mod fake;
-mod isolation;
-mod store;
-mod web;
-mod reference;
-mod kernels;
-mod bad_files;
 mod files;
-mod tiny;
+mod golden;
+mod isolation;
+mod kernels;
 mod kv;
+mod reference;
+mod store;
+mod tiny;
+mod web;
