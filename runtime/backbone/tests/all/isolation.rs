@@ -2,7 +2,8 @@
 //! what it says alone.
 
 use crate::engine::{Outcome, Outcomes, run, step};
-use crate::fake::{Fake, Teller};
+use crate::fake::{Fake, Teller, VOCAB};
+use crate::peft::adapters;
 use coldframe_backbone::adapter::Adapter;
 use coldframe_backbone::engine::{Engine, EngineOptions, Reason, Request, SequenceId};
 use coldframe_backbone::executor::Executor;
@@ -184,9 +185,40 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
-    fn everything_said_in_company_is_said_alone((pages, options) in options(), moves in moves(0)) {
+    fn everything_said_in_company_is_said_alone((pages, options) in options(), moves in moves(5)) {
         let executor = |pages: u32| Box::new(Fake::new(pages)) as Box<dyn Executor>;
-        let world = World { executor: &executor, adapters: &[], vocab: crate::fake::VOCAB };
+        let adapters = adapters(Fake::new(1).config());
+        let world = World { executor: &executor, adapters: &adapters, vocab: VOCAB };
         world.check(pages, options, &moves)?;
     }
+}
+
+#[test]
+fn a_replaced_name_never_finds_the_old_pages() {
+    let fake = Fake::new(64);
+    let (old, new) = {
+        let all = adapters(fake.config());
+        (all[0].clone(), all[3].clone())
+    };
+    assert_ne!(old.generation(), new.generation(), "of one shape, of different weights");
+    let mut engine = Engine::new(Box::new(fake), EngineOptions::default()).unwrap();
+    let ask = |engine: &mut Engine, adapter: &Arc<Adapter>| {
+        let request = Request {
+            tenant: TenantId(1),
+            adapter: Some(adapter.clone()),
+            prompt: (0..40).collect(),
+            max_tokens: Some(4),
+            voices: vec![Teller::new(1, VOCAB)],
+        };
+        let id = engine.submit(request).unwrap();
+        run(engine).remove(&id).unwrap()
+    };
+    let first = ask(&mut engine, &old);
+    let replaced = ask(&mut engine, &new);
+    let rolled_back = ask(&mut engine, &old);
+    assert_eq!((first.cached, replaced.cached, rolled_back.cached), (0, 0, 32));
+    assert_ne!(first.tokens, replaced.tokens);
+    assert_eq!(first.tokens, rolled_back.tokens);
+    assert_eq!(engine.forget(old.generation()), 2);
+    assert_eq!(ask(&mut engine, &old).cached, 0, "unloaded, so computed again");
 }
