@@ -1,5 +1,6 @@
 //! The integration tests of the backbone, one binary.
 
+mod adapters;
 mod bad_files;
 mod driver;
 mod engine;
@@ -9,12 +10,9 @@ mod golden;
 mod isolation;
 mod kernels;
 mod kv;
-mod isolation;
-mod kernels;
-mod kv;
 mod peft;
+mod real;
 mod reference;
 mod store;
 mod tiny;
 mod web;
-mod adapters;
