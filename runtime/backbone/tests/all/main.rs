@@ -12,6 +12,7 @@ mod kernels;
 mod kv;
 mod mutated_files;
 mod peft;
+mod real;
 mod reference;
 mod sample;
 mod speech;
