@@ -75,7 +75,7 @@ impl Reference {
     /// and biases.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for a missing tensor, [`Error::Unsupported`] for one that is not aligned.
+    /// [`Error::NotFound`] for a missing tensor, [`Error::Candle`] where the KV pages find no memory.
     pub fn in_place(checkpoint: Arc<Checkpoint>, pages: u32) -> Result<Self> {
         let weights = Weights::load(&checkpoint, Place::Map(&checkpoint))?;
         let options = ReferenceOptions { pages, dtype: DType::F32 };

@@ -1,11 +1,13 @@
 //! The integration tests of the backbone, one binary.
 
+mod adapters;
 mod bad_files;
+mod devices;
 mod driver;
-mod golden;
 mod engine;
 mod fake;
 mod files;
+mod golden;
 mod isolation;
 mod kernels;
 mod kv;
@@ -13,5 +15,5 @@ mod peft;
 mod reference;
 mod store;
 mod tiny;
+mod tiny_adapters;
 mod web;
-mod adapters;
