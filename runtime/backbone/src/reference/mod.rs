@@ -63,7 +63,8 @@ impl Reference {
     /// tensor; [`Error::Candle`] from the device (no memory).
     pub fn new(checkpoint: &Checkpoint, device: Device, options: ReferenceOptions) -> Result<Self> {
         let half = matches!(options.dtype, DType::BF16 | DType::F16);
-        if options.dtype != DType::F32 && !(half && !device.is_cpu()) {
+        let fits = options.dtype == DType::F32 || (half && !device.is_cpu());
+        if !fits {
             let problem = format!("{:?} does not run on {}: use f32", options.dtype, name_of(&device));
             return Err(Error::BadRequest { field: "dtype", problem });
         }
