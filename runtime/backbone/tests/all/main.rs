@@ -2,6 +2,7 @@
 
 mod adapters;
 mod bad_files;
+mod devices;
 mod driver;
 mod engine;
 mod fake;
@@ -19,4 +20,5 @@ mod speech;
 mod store;
 mod text;
 mod tiny;
+mod tiny_adapters;
 mod web;
