@@ -160,7 +160,8 @@ impl Bpe {
     fn char_symbols(&self, piece: &[u8]) -> Vec<Symbol> {
         let chars = piece.utf8_chunks().flat_map(|chunk| {
             let (valid, invalid) = (chunk.valid(), chunk.invalid());
-            let characters = valid.char_indices().map(move |(at, c)| &valid.as_bytes()[at..at + c.len_utf8()]);
+            let characters =
+                valid.char_indices().map(move |(at, c)| &valid.as_bytes()[at..at + c.len_utf8()]);
             characters.chain((!invalid.is_empty()).then_some(invalid))
         });
         let ids = chars.map(|text| (text.len() as u32, self.ids.get(text).copied().unwrap_or(NONE)));

@@ -180,7 +180,8 @@ fn tables(tokenizer: &tokenizers::Tokenizer, spelling: Spelling, path: &Path) ->
 /// A JSON file of the folder; null where there is none.
 fn json(folder: &Path, name: &str) -> Result<Value> {
     let Some(bytes) = read_in(folder, name, CONFIG_BYTES_MAX)? else { return Ok(Value::Null) };
-    serde_json::from_slice(&bytes).map_err(|error| Error::corrupt(&folder.join(name), "json", error.to_string()))
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Error::corrupt(&folder.join(name), "json", error.to_string()))
 }
 
 /// The token of a field that is a text or an object with one.
@@ -196,7 +197,8 @@ fn ends(folder: &Path, own: Option<u32>, tokens: usize) -> Result<Vec<u32>> {
         Value::Array(ids) => ids.iter().filter_map(Value::as_u64).collect(),
         one => one.as_u64().into_iter().collect::<Vec<_>>(),
     };
-    let mut ends: Vec<u32> = listed.into_iter().filter(|&id| id < tokens as u64).map(|id| id as u32).collect();
+    let mut ends: Vec<u32> =
+        listed.into_iter().filter(|&id| id < tokens as u64).map(|id| id as u32).collect();
     if let Some(own) = own.filter(|own| !ends.contains(own)) {
         ends.push(own);
     }
@@ -207,7 +209,8 @@ fn ends(folder: &Path, own: Option<u32>, tokens: usize) -> Result<Vec<u32>> {
 fn template(folder: &Path, config: &Value) -> Result<Option<String>> {
     if let Some(bytes) = read_in(folder, "chat_template.jinja", CONFIG_BYTES_MAX)? {
         let path = folder.join("chat_template.jinja");
-        let text = String::from_utf8(bytes).map_err(|error| Error::corrupt(&path, "text", error.to_string()))?;
+        let text =
+            String::from_utf8(bytes).map_err(|error| Error::corrupt(&path, "text", error.to_string()))?;
         return Ok(Some(text));
     }
     Ok(match &config["chat_template"] {

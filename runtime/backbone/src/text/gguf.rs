@@ -48,7 +48,12 @@ fn unsupported(file: &Gguf, key: &str, found: &str, known: &str) -> Error {
 fn merges(file: &Gguf, texts: &[String], bos: Option<u32>) -> Result<Tokenizer> {
     let pre = file.text("tokenizer.ggml.pre").unwrap_or("default");
     let kind = Kind::named(pre).ok_or_else(|| {
-        unsupported(file, "tokenizer.ggml.pre", pre, "smollm, llama-bpe, qwen2, tekken, gpt-2, gpt-4o and their kin")
+        unsupported(
+            file,
+            "tokenizer.ggml.pre",
+            pre,
+            "smollm, llama-bpe, qwen2, tekken, gpt-2, gpt-4o and their kin",
+        )
     })?;
     let kinds = kinds(file, texts.len())?;
     let mut table = Table::with_capacity(texts.len());
@@ -99,9 +104,9 @@ fn finish(
     adds_bos: bool,
     strip_space: bool,
 ) -> Result<Tokenizer> {
-    let whole = (0u32..).zip(texts).filter_map(|(id, text)| {
-        special::added(id, table.kind(id)).map(|added| (text.clone(), added))
-    });
+    let whole = (0u32..)
+        .zip(texts)
+        .filter_map(|(id, text)| special::added(id, table.kind(id)).map(|added| (text.clone(), added)));
     let specials = Specials::new(whole.collect());
     Ok(Tokenizer {
         eos: ends(file, &specials, texts.len())?,

@@ -81,7 +81,9 @@ impl Json {
             }
             ValueKind::Seq | ValueKind::Iterable => {
                 let items = value.try_iter()?.map(Some);
-                self.list(('[', ']'), items, depth, |json, item| json.write(&item.unwrap_or_default(), depth + 1))
+                self.list(('[', ']'), items, depth, |json, item| {
+                    json.write(&item.unwrap_or_default(), depth + 1)
+                })
             }
             _ => self.scalar(value),
         }
@@ -228,7 +230,8 @@ impl Moment {
             Some('z') => "+0000".into(),
             Some('%') => "%".into(),
             other => {
-                let what = format!("strftime_now: %{} is not known", other.map(String::from).unwrap_or_default());
+                let what =
+                    format!("strftime_now: %{} is not known", other.map(String::from).unwrap_or_default());
                 return Err(Error::new(ErrorKind::InvalidOperation, what));
             }
         })

@@ -74,7 +74,8 @@ impl Specials {
             }
             parts.push(Part::Token(added.id));
             let behind = &text[found.end()..];
-            done = found.end() + if added.strip_behind { behind.len() - behind.trim_start().len() } else { 0 };
+            done =
+                found.end() + if added.strip_behind { behind.len() - behind.trim_start().len() } else { 0 };
             from = done;
         }
         if done < text.len() {
@@ -129,8 +130,12 @@ impl Specials {
         if let Some(ready) = cell.get() {
             return Ok(ready.as_ref());
         }
-        let mut texts: Vec<&str> =
-            self.by_text.iter().filter(|(_, added)| control || !added.control).map(|(text, _)| &**text).collect();
+        let mut texts: Vec<&str> = self
+            .by_text
+            .iter()
+            .filter(|(_, added)| control || !added.control)
+            .map(|(text, _)| &**text)
+            .collect();
         // The leftmost alternative wins, so the longest is written first.
         texts.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then(a.cmp(b)));
         let built = if texts.is_empty() {
@@ -163,11 +168,15 @@ mod tests {
 
     fn specials() -> Specials {
         let token = |id, control| Added { id, control, ..Added::default() };
-        let mut texts = HashMap::from([("<a>", token(1, true)), ("<a>b", token(2, true)), ("[x]", token(3, false))])
-            .into_iter()
-            .map(|(text, added)| (text.to_owned(), added))
-            .collect::<HashMap<_, _>>();
-        texts.insert("<s>".into(), Added { id: 4, control: true, strip_before: true, strip_behind: true, single_word: false });
+        let mut texts =
+            HashMap::from([("<a>", token(1, true)), ("<a>b", token(2, true)), ("[x]", token(3, false))])
+                .into_iter()
+                .map(|(text, added)| (text.to_owned(), added))
+                .collect::<HashMap<_, _>>();
+        texts.insert(
+            "<s>".into(),
+            Added { id: 4, control: true, strip_before: true, strip_behind: true, single_word: false },
+        );
         texts.insert("yes".into(), Added { id: 5, single_word: true, ..Added::default() });
         Specials::new(texts)
     }
@@ -202,6 +211,9 @@ mod tests {
             specials.parts("a <s> \n b", true, None).unwrap(),
             [Part::Text("a"), Part::Token(4), Part::Text("b")]
         );
-        assert_eq!(specials.parts("yesterday yes", true, None).unwrap(), [Part::Text("yesterday "), Part::Token(5)]);
+        assert_eq!(
+            specials.parts("yesterday yes", true, None).unwrap(),
+            [Part::Text("yesterday "), Part::Token(5)]
+        );
     }
 }

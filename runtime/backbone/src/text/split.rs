@@ -31,14 +31,13 @@ impl Kind {
     pub fn named(pre: &str) -> Option<Self> {
         let (expressions, ignore_merges, add_bos): (&'static [&'static str], _, _) = match pre {
             "default" => (&DEFAULT, false, false),
-            "gpt-2" | "gpt2" | "mpt" | "olmo" | "jais" | "phi-2" | "gigachat" | "roberta-bpe" | "trillion"
-            | "granite-docling" | "exaone4" => (&[GPT2], false, false),
+            "gpt-2" | "gpt2" | "mpt" | "olmo" | "jais" | "phi-2" | "gigachat" | "roberta-bpe"
+            | "trillion" | "granite-docling" | "exaone4" => (&[GPT2], false, false),
             "smollm" | "starcoder" | "refact" | "command-r" | "codeshell" | "exaone" | "minerva-7b" => {
                 (&[DIGIT, GPT2], false, false)
             }
-            "llama3" | "llama-v3" | "llama-bpe" | "falcon3" | "falcon-h1" | "pixtral" | "midm-2.0" | "lfm2" => {
-                (&[LLAMA3], true, true)
-            }
+            "llama3" | "llama-v3" | "llama-bpe" | "falcon3" | "falcon-h1" | "pixtral" | "midm-2.0"
+            | "lfm2" => (&[LLAMA3], true, true),
             "dbrx" | "smaug-bpe" | "chatglm-bpe" | "glm4" => (&[LLAMA3], false, false),
             "qwen2" | "stablelm2" | "hunyuan" | "deepseek-r1-qwen" | "megrez" => (&[QWEN2], false, false),
             "tekken" => (&[TEKKEN], true, true),

@@ -176,6 +176,8 @@ fn held_back(text: &str, stops: &[String]) -> usize {
     let from = text.len().saturating_sub(longest.saturating_sub(1));
     (from..text.len())
         .filter(|&start| text.is_char_boundary(start))
-        .find(|&start| stops.iter().any(|stop| stop.len() > text.len() - start && stop.starts_with(&text[start..])))
+        .find(|&start| {
+            stops.iter().any(|stop| stop.len() > text.len() - start && stop.starts_with(&text[start..]))
+        })
         .map_or(0, |start| text.len() - start)
 }

@@ -43,7 +43,14 @@ impl<'a> ChatInput<'a> {
     /// Messages alone, asking for an answer.
     pub fn new(messages: &'a Value) -> Self {
         let extra = Map::new();
-        Self { messages, tools: None, documents: None, add_generation_prompt: true, now: SystemTime::now(), extra }
+        Self {
+            messages,
+            tools: None,
+            documents: None,
+            add_generation_prompt: true,
+            now: SystemTime::now(),
+            extra,
+        }
     }
 }
 
@@ -144,7 +151,8 @@ fn without_generation_tags(source: &str) -> String {
         return source.to_owned();
     }
     let tag = |source: &str, name: &str, instead: &str| {
-        let expression = regex::Regex::new(&format!(r"\{{%(-?)\s*{name}\s*(-?)%\}}")).expect("a constant expression");
+        let expression =
+            regex::Regex::new(&format!(r"\{{%(-?)\s*{name}\s*(-?)%\}}")).expect("a constant expression");
         expression.replace_all(source, format!("{{%${{1}} {instead} ${{2}}%}}")).into_owned()
     };
     tag(&tag(source, "endgeneration", "endif"), "generation", "if true")

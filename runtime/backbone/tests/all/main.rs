@@ -1,13 +1,13 @@
 //! The integration tests of the backbone, one binary.
 
+mod bad_files;
 mod engine;
 mod fake;
-mod isolation;
-mod store;
-mod web;
-mod reference;
-mod kernels;
-mod bad_files;
 mod files;
-mod tiny;
+mod isolation;
+mod kernels;
 mod kv;
+mod reference;
+mod store;
+mod tiny;
+mod web;
