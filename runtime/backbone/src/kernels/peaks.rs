@@ -147,7 +147,12 @@ fn bf16() -> Option<f64> {
 fn portable_int8() -> f64 {
     let (a, b) = (black_box([3u8; 4096]), black_box([5i8; 4096]));
     let dot = || a.iter().zip(&b).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum::<i32>();
-    2.0 * 4096.0 * 100.0 / best(8, || (0..100).for_each(|_| drop(black_box(dot()))))
+    2.0 * 4096.0 * 100.0
+        / best(8, || {
+            (0..100).for_each(|_| {
+                black_box(dot());
+            })
+        })
 }
 
 fn portable_f32() -> f64 {
@@ -168,7 +173,10 @@ fn read(bytes: usize) -> f64 {
     let _ = map.advise(memmap2::Advice::HugePage);
     map.chunks_mut(4096).for_each(|page| page[0] = 1);
     let words = map.as_chunks::<64>().0;
-    bytes as f64 / best(3, || drop(black_box(sum_of(words))))
+    bytes as f64
+        / best(3, || {
+            black_box(sum_of(words));
+        })
 }
 
 fn sum_of(lines: &[[u8; 64]]) -> u64 {

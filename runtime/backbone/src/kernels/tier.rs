@@ -71,15 +71,15 @@ impl fmt::Display for Tier {
 /// What the kernels found.
 #[derive(Debug, Clone)]
 pub struct Features {
-    /// The tier in use.
-    pub tier: Tier,
+    /// The name of the tier in use.
+    pub tier: &'static str,
     /// The CPU's flags that matter to the kernels, present ones only.
     pub flags: Vec<&'static str>,
 }
 
 /// The tier in use and the CPU's flags that matter.
 pub fn features() -> Features {
-    Features { tier: Tier::best(), flags: flags() }
+    Features { tier: Tier::best().name(), flags: flags() }
 }
 
 #[cfg(target_arch = "x86_64")]

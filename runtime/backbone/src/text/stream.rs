@@ -60,9 +60,27 @@ impl Stream {
     /// # Errors
     /// [`Error::BadRequest`] for an empty stop string, or more or longer ones than [`STOPS_MAX`], [`STOP_BYTES_MAX`].
     pub fn new(tokenizer: Arc<Tokenizer>, options: StreamOptions) -> Result<Self> {
-        check_stops(&options.stop)?;
+        Self::check_stops(&options.stop)?;
         let first = tokenizer.strip_space && !options.keep_first_space;
         Ok(Self { tokenizer, options, bytes: Vec::new(), held: String::new(), first, stopped: None })
+    }
+
+    /// Holds stop strings against their limits.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] as [`Stream::new`].
+    pub fn check_stops(stops: &[String]) -> Result<()> {
+        let problem = match stops {
+            _ if stops.len() > STOPS_MAX => format!("has {} strings; give at most {STOPS_MAX}", stops.len()),
+            _ if stops.iter().any(String::is_empty) => {
+                "has an empty string, which every text would match".into()
+            }
+            _ if stops.iter().any(|stop| stop.len() > STOP_BYTES_MAX) => {
+                format!("has a string of more than {STOP_BYTES_MAX} bytes")
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::BadRequest { field: "stop", problem })
     }
 
     /// Takes the next token. After a stop, nothing more comes.
@@ -115,22 +133,6 @@ impl Stream {
         let text = self.held.drain(..self.held.len() - keep).collect();
         Piece { text, stopped: None }
     }
-}
-
-/// Holds stop strings against their limits.
-///
-/// # Errors
-/// [`Error::BadRequest`] as [`Stream::new`].
-pub(crate) fn check_stops(stops: &[String]) -> Result<()> {
-    let problem = match stops {
-        _ if stops.len() > STOPS_MAX => format!("has {} strings; give at most {STOPS_MAX}", stops.len()),
-        _ if stops.iter().any(String::is_empty) => "has an empty string, which every text would match".into(),
-        _ if stops.iter().any(|stop| stop.len() > STOP_BYTES_MAX) => {
-            format!("has a string of more than {STOP_BYTES_MAX} bytes")
-        }
-        _ => return Ok(()),
-    };
-    Err(Error::BadRequest { field: "stop", problem })
 }
 
 /// Moves whole characters to the text; what can never be one becomes U+FFFD, as in Rust's lossy conversion.

@@ -4,9 +4,12 @@
 //! the f32 logits PEFT computes from those very files. Each case runs over every executor in one chunk, in chunks, token
 //! by token, and beside all the others in one batch. The checks of the real model need `COLDFRAME_MODEL` and say so.
 
-use super::driver::{Run, Sequence};
-use coldframe_backbone::adapter::Adapter;
+use super::driver::{Files, Run, Sequence};
+use candle_core::Device;
+use coldframe_backbone::adapter::{Adapter, BaseWeights, Limits};
+use coldframe_backbone::checkpoint::Checkpoint;
 use coldframe_backbone::executor::Executor;
+use coldframe_backbone::reference::{Reference, ReferenceOptions};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -57,7 +60,10 @@ fn logits() -> BTreeMap<String, Vec<f32>> {
     let header: BTreeMap<String, Entry> = serde_json::from_slice(&bytes[8..8 + length]).expect("a header");
     let data = &bytes[8 + length..];
     let floats = |(from, to): (usize, usize)| {
-        data[from..to].chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().expect("four"))).collect()
+        data[from..to]
+            .chunks_exact(4)
+            .map(|four| f32::from_le_bytes(four.try_into().expect("four")))
+            .collect()
     };
     header.into_iter().map(|(name, entry)| (name, floats(entry.data_offsets))).collect()
 }
@@ -71,19 +77,28 @@ struct Bench {
     tolerance: f32,
 }
 
-/// Makes the executor that is tested.
-type Make = fn(&Checkpoint, Arc<Pack>) -> Box<dyn Executor>;
+/// Makes the executor that is tested, and the base weights its adapters are loaded against; packs go to the folder.
+type Make = fn(Checkpoint, &Path) -> (Box<dyn Executor>, Arc<dyn BaseWeights>);
 
 const BASES: [&str; 6] = ["llama", "llama3", "mistral", "qwen2", "qwen3", "gemma3"];
 
 fn bench(base: &str, make: Make, tolerance: f32, cache: &Path) -> Bench {
     let checkpoint = Checkpoint::open(&golden(base)).expect("a base model");
-    let pack = Arc::new(Pack::open(&checkpoint, cache).expect("a pack"));
+    let (executor, weights) = make(checkpoint, cache);
     let cases: Vec<Case> = cases().into_iter().filter(|case| case.base == base).collect();
     let named = cases.iter().filter_map(|case| case.adapter.clone());
-    let load = |name: &String| Adapter::load(&golden(name), &*pack, &Limits::default()).expect(name);
-    let adapters = named.map(|name| (name.clone(), Arc::new(load(&name)))).collect();
-    Bench { cases, expected: logits(), adapters, executor: make(&checkpoint, pack), tolerance }
+    let adapters = named.map(|name| (name.clone(), load(&golden(&name), &*weights))).collect();
+    Bench { cases, expected: logits(), adapters, executor, tolerance }
+}
+
+fn load(path: &Path, weights: &dyn BaseWeights) -> Arc<Adapter> {
+    Arc::new(Adapter::load(path, weights, &Limits::default()).unwrap_or_else(|error| panic!("{error}")))
+}
+
+fn reference(checkpoint: Checkpoint, _: &Path) -> (Box<dyn Executor>, Arc<dyn BaseWeights>) {
+    let executor =
+        Reference::new(&checkpoint, Device::Cpu, ReferenceOptions::default()).expect("an executor");
+    (Box::new(executor), Arc::new(Files(checkpoint)))
 }
 
 impl Case {
@@ -96,7 +111,9 @@ impl Case {
 fn distance(expected: &[f32], rows: &[Vec<f32>]) -> f32 {
     let largest = expected.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
     let got = rows.iter().flatten();
-    let worst = got.zip(expected).fold(0.0_f32, |most, (a, b)| most.max(if a.is_nan() { f32::MAX } else { (a - b).abs() }));
+    let worst = got
+        .zip(expected)
+        .fold(0.0_f32, |most, (a, b)| most.max(if a.is_nan() { f32::MAX } else { (a - b).abs() }));
     worst / largest
 }
 
@@ -124,10 +141,17 @@ impl Bench {
     /// All cases of the base in one batch, each at its own pace, so that prefill runs beside decode; then greedily on.
     fn mixed(&mut self) -> f32 {
         let mut run = Run::new(&mut *self.executor);
-        let mut sequences: Vec<Sequence> =
-            self.cases.iter().map(|case| run.sequence(case.adapter(&self.adapters), &case.prompt, case.greedy.len())).collect();
+        let mut sequences: Vec<Sequence> = self
+            .cases
+            .iter()
+            .map(|case| run.sequence(case.adapter(&self.adapters), &case.prompt, case.greedy.len()))
+            .collect();
         let mut round = 0;
-        while sequences.iter().zip(&self.cases).any(|(sequence, case)| sequence.tokens.len() < case.prompt.len() + case.greedy.len()) {
+        while sequences
+            .iter()
+            .zip(&self.cases)
+            .any(|(sequence, case)| sequence.tokens.len() < case.prompt.len() + case.greedy.len())
+        {
             let mut batch: Vec<(&mut Sequence, usize)> = Vec::new();
             for (index, (sequence, case)) in sequences.iter_mut().zip(&self.cases).enumerate() {
                 let left = sequence.tokens.len() - sequence.done();
@@ -158,7 +182,12 @@ impl Bench {
             let expected = &self.expected[&case.name];
             let largest = expected.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
             let moved = distance(expected, &sequence.rows) * largest;
-            assert!((moved / case.change - 1.0).abs() < 0.01, "{}: moved {moved}, PEFT {}", case.name, case.change);
+            assert!(
+                (moved / case.change - 1.0).abs() < 0.01,
+                "{}: moved {moved}, PEFT {}",
+                case.name,
+                case.change
+            );
         }
     }
 }
@@ -179,6 +208,11 @@ fn every_case(name: &str, tolerance: f32, make: Make) {
 }
 
 #[test]
+fn candle_computes_what_peft_computes() {
+    every_case("candle, f32", TOLERANCE, reference);
+}
+
+#[test]
 fn fixtures_cover_what_is_promised() {
     let cases = cases();
     let expected = logits();
@@ -187,6 +221,8 @@ fn fixtures_cover_what_is_promised() {
     assert!(on_one_base >= 8, "a mixed batch of eight different adapters");
     assert!(BASES.iter().all(|base| cases.iter().any(|case| case.base == *base && case.adapter.is_none())));
     // Every adapter must move the logits far beyond the tolerance, or its case proves nothing.
-    let least = |case: &Case| expected[&case.name].iter().fold(0.0_f32, |most, value| most.max(value.abs())) * TOLERANCE * 100.0;
+    let least = |case: &Case| {
+        expected[&case.name].iter().fold(0.0_f32, |most, value| most.max(value.abs())) * TOLERANCE * 100.0
+    };
     assert!(cases.iter().filter(|case| case.adapter.is_some()).all(|case| case.change > least(case)));
 }
