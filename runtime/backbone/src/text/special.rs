@@ -26,12 +26,21 @@ pub(super) enum Part<'t> {
     Token(u32),
 }
 
+/// Which of them are looked for.
+#[derive(Clone, Copy)]
+enum Which {
+    All,
+    Added,
+    Control,
+}
+
 /// All of a vocabulary's; the longest that matches at a place wins, as in Hugging Face and llama.cpp.
 #[derive(Debug, Default)]
 pub(super) struct Specials {
     by_text: HashMap<String, Added>,
     all: OnceLock<Option<Regex>>,
     added: OnceLock<Option<Regex>>,
+    control: OnceLock<Option<Regex>>,
 }
 
 impl Specials {
@@ -56,7 +65,8 @@ impl Specials {
     /// # Errors
     /// [`Error::Tokenizer`] where the vocabulary's tokens cannot be compiled into one automaton.
     pub fn parts<'t>(&self, text: &'t str, control: bool, mark: Option<char>) -> Result<Vec<Part<'t>>> {
-        let Some(regex) = self.automaton(control)? else { return Ok(vec![Part::Text(text)]) };
+        let which = if control { Which::All } else { Which::Added };
+        let Some(regex) = self.automaton(which)? else { return Ok(vec![Part::Text(text)]) };
         let mut parts = Vec::new();
         let mut done = 0;
         let mut from = 0;
@@ -90,7 +100,8 @@ impl Specials {
     /// # Errors
     /// As [`Specials::parts`].
     pub fn guard(&self, text: &str, mark: char) -> Result<Option<String>> {
-        let Some(regex) = self.automaton(true)? else { return Ok(None) };
+        // Control tokens alone: an added token that begins with one must not hide it, for a mark may break the added.
+        let Some(regex) = self.automaton(Which::Control)? else { return Ok(None) };
         let mut guarded = String::new();
         let mut rest = text;
         while let Some(found) = regex.find(rest) {
@@ -125,17 +136,17 @@ impl Specials {
         }
     }
 
-    fn automaton(&self, control: bool) -> Result<Option<&Regex>> {
-        let cell = if control { &self.all } else { &self.added };
+    fn automaton(&self, which: Which) -> Result<Option<&Regex>> {
+        let (cell, wanted): (_, fn(&Added) -> bool) = match which {
+            Which::All => (&self.all, |_| true),
+            Which::Added => (&self.added, |added| !added.control),
+            Which::Control => (&self.control, |added| added.control),
+        };
         if let Some(ready) = cell.get() {
             return Ok(ready.as_ref());
         }
-        let mut texts: Vec<&str> = self
-            .by_text
-            .iter()
-            .filter(|(_, added)| control || !added.control)
-            .map(|(text, _)| &**text)
-            .collect();
+        let mut texts: Vec<&str> =
+            self.by_text.iter().filter(|(_, added)| wanted(added)).map(|(text, _)| &**text).collect();
         // The leftmost alternative wins, so the longest is written first.
         texts.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then(a.cmp(b)));
         let built = if texts.is_empty() {

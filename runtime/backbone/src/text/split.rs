@@ -148,7 +148,7 @@ mod tests {
     fn a_run_of_spaces_lends_its_last_one() {
         check("gpt-2", "a   b\t\tc \u{3000}", &["a", "  ", " b", "\t", "\t", "c", " \u{3000}"]);
         check("qwen2", "x \n \r\n\ty\n", &["x", " \n \r\n", "\ty", "\n"]);
-        check("qwen2", "", &[""]);
+        check("qwen2", "", &[]);
     }
 
     #[test]

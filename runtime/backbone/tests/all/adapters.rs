@@ -585,7 +585,7 @@ fn tensors_that_do_not_fit_are_refused() {
     for (bits, what) in [(0x7e00, "NaN"), (0x7c00, "infinite"), (0xfc00, "infinite")] {
         refused(&Folder::plain().change(v1b, f16_bits(bits)), "invalid_adapter", &[v1b, what]);
     }
-    let huge = random(&format!("base_model.model.{v1b}.weight"), "F32", &[4, 2]);
+    let huge = random(&format!("base_model.model.model.{v1b}.weight"), "F32", &[4, 2]);
     let huge = Tensor { bytes: [1e38f32; 8].iter().flat_map(|value| value.to_le_bytes()).collect(), ..huge };
     refused(&Folder::plain().change(v1b, |tensor| *tensor = huge.clone()), "invalid_adapter", &[v1b, "1e38"]);
 
@@ -1095,4 +1095,71 @@ fn the_real_adapters_load() {
         );
         assert_eq!(adapter.bytes(), answer.bytes.host);
     }
+}
+
+/// Python with the converter's two packages: `COLDFRAME_PYTHON` or `python3`.
+fn python() -> Option<std::ffi::OsString> {
+    let python = std::env::var_os("COLDFRAME_PYTHON").unwrap_or_else(|| "python3".into());
+    let works = std::process::Command::new(&python).args(["-c", "import numpy, safetensors.numpy"]).output();
+    works.is_ok_and(|output| output.status.success()).then_some(python)
+}
+
+fn convert(python: &std::ffi::OsStr, args: &[&std::ffi::OsStr]) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/convert-adapter.py");
+    let output = std::process::Command::new(python).arg(script).args(args).output().expect("python");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn what_the_converter_writes_loads() {
+    let Some(python) = python() else {
+        eprintln!("skipped: no python3 with numpy and safetensors (COLDFRAME_PYTHON names one)");
+        return;
+    };
+    let _loads = LOADS.lock();
+    let out = tempfile::tempdir().expect("folder");
+    let (adamix_out, mos_out) = (out.path().join("adamix"), out.path().join("mos"));
+    // Three folders that share their B's.
+    let folders: Vec<_> = (0..3)
+        .map(|number: usize| {
+            let folder = Folder::plain().change("lora_A", |tensor| {
+                *tensor = self::tensor(
+                    &tensor.name.clone(),
+                    "F16",
+                    &tensor.shape,
+                    &vec![number as f32; tensor.shape.iter().product()],
+                );
+            });
+            folder.write();
+            folder
+        })
+        .collect();
+    let paths = folders.iter().map(|folder| folder.path().as_os_str());
+    convert(
+        &python,
+        &[&["adamix".as_ref(), adamix_out.as_os_str()], &paths.collect::<Vec<_>>()[..]].concat(),
+    );
+    let adapter = Adapter::load(&adamix_out, &base(), &Limits::default()).expect("loads");
+    let delta = adapter.delta(V1).expect("delta");
+    assert_eq!(values(delta.a), [1.0; 16]);
+    assert_eq!(values(delta.b), transposed(&numbers(&format!("base_model.model.{V1}.lora_B.weight"), 8), 4));
+    // Pools and indices under other names.
+    let mut source = mos();
+    source.tensors.iter_mut().filter(|tensor| tensor.name.starts_with("mos.")).for_each(|tensor| {
+        tensor.name = tensor.name.replace("mos.", "pools.").replace("pool_", "");
+    });
+    source.write();
+    let state = source.path().join("adapter_model.safetensors");
+    let alpha = ["--alpha", "6"].map(AsRef::as_ref);
+    convert(&python, &[&["mos".as_ref(), mos_out.as_os_str(), state.as_os_str()], &alpha[..]].concat());
+    let (adapter, direct) =
+        (Adapter::load(&mos_out, &base(), &Limits::default()).expect("loads"), mos().loaded());
+    for site in direct.sites() {
+        let (converted, direct) = (adapter.delta(site).expect("delta"), direct.delta(site).expect("delta"));
+        assert_eq!((converted.rank, converted.scale), (direct.rank, direct.scale));
+        assert_eq!((converted.a.rows, converted.b.columns), (direct.a.rows, direct.b.columns));
+    }
+    // The pools' values depend on their names in this test, so compare with the names that were written.
+    let pool = numbers("mos.v_proj.pool_A", 24);
+    assert_eq!(values(adapter.delta(V1).expect("delta").a)[..4], pool[..4]);
 }

@@ -2,6 +2,7 @@
 
 mod adapters;
 mod bad_files;
+mod devices;
 mod driver;
 mod engine;
 mod fake;
@@ -10,9 +11,14 @@ mod golden;
 mod isolation;
 mod kernels;
 mod kv;
+mod mutated_files;
 mod peft;
+mod real;
 mod reference;
+mod sample;
 mod speech;
 mod store;
+mod text;
 mod tiny;
+mod tiny_adapters;
 mod web;
