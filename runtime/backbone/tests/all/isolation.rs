@@ -291,10 +291,10 @@ impl Executor for Poisoned {
 }
 
 /// Random histories over the CPU executor and a tiny model with adapters of every shape.
-fn check_native(checkpoint: &Checkpoint, kv: KvFormat, cases: u32) {
+fn check_native(checkpoint: &Checkpoint, kv: KvFormat, threads: usize, cases: u32) {
     let pack = Arc::new(Pack::in_memory(checkpoint).unwrap());
     let executor = |pages: u32| {
-        let options = NativeOptions { threads: 2, pages: pages as usize, kv };
+        let options = NativeOptions { threads, pages: pages as usize, kv };
         Box::new(Poisoned::new(Box::new(Native::new(pack.clone(), options).unwrap()))) as Box<dyn Executor>
     };
     let adapters = adapters(checkpoint.config());
@@ -309,7 +309,7 @@ fn check_native(checkpoint: &Checkpoint, kv: KvFormat, cases: u32) {
 fn everything_said_by_a_model_in_company_is_said_alone() {
     let folder = tempfile::tempdir().unwrap();
     Tiny::default().write_hf(folder.path(), Float::F32);
-    check_native(&Checkpoint::open(folder.path()).unwrap(), KvFormat::F16, 24);
+    check_native(&Checkpoint::open(folder.path()).unwrap(), KvFormat::F16, 1, 12);
 }
 
 #[test]
@@ -317,5 +317,5 @@ fn everything_said_by_a_quantised_model_in_company_is_said_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
     Tiny::default().write_gguf(&path, GgmlDType::Q4_1);
-    check_native(&Checkpoint::open(&path).unwrap(), KvFormat::Q8, 24);
+    check_native(&Checkpoint::open(&path).unwrap(), KvFormat::Q8, 2, 8);
 }
