@@ -1,8 +1,8 @@
 //! The products with 512-bit integer dot products: 16 rows of weights are the 16 lanes of a register.
 //!
 //! A block of up to six rows of activations and two panels stays in registers: each line of weights is unpacked once
-//! for the block, each broadcast of four activations feeds both panels. The first block of rows fetches the next panels
-//! ahead of their use.
+//! for the block, each broadcast of four activations feeds both panels. The first block of rows fetches every line
+//! of its panels ahead, scales too, so that one row streams weights as fast as memory gives them.
 
 #![expect(unsafe_code, reason = "intrinsics on borrowed bytes")]
 #![expect(clippy::needless_range_loop, reason = "register blocks are indexed so that they stay in registers")]
@@ -19,7 +19,7 @@ const ROWS: usize = 6;
 /// Rows of activations in a block of float products.
 const FLOAT_ROWS: usize = 8;
 /// How far ahead of its use a line of weights is fetched, bytes.
-const AHEAD: usize = 4096;
+const AHEAD: usize = 2048;
 
 /// Quantises a group: its scale, and the sums of the first and second 16 codes.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
@@ -103,6 +103,13 @@ fn block<L: Layout, const R: usize, const P: usize>(
         let minus = acts.minus.as_ptr().add(place.row * groups);
         for group in 0..groups {
             let bytes = weights.add(group * L::BYTES);
+            if place.at == 0 {
+                for p in 0..P {
+                    for line in (0..L::BYTES).step_by(64) {
+                        _mm_prefetch::<_MM_HINT_T0>(bytes.wrapping_add(p * stride + line + AHEAD).cast());
+                    }
+                }
+            }
             let mut dots = [[_mm512_setzero_si512(); P]; R];
             if !L::MIN {
                 for r in 0..R {
@@ -114,11 +121,6 @@ fn block<L: Layout, const R: usize, const P: usize>(
                 let mut lines = [[_mm512_setzero_si512(); P]; 2];
                 for p in 0..P {
                     let address = bytes.add(p * stride + line * 64);
-                    if R == 1 {
-                        _mm_prefetch::<_MM_HINT_T0>(address.wrapping_add(AHEAD).cast());
-                    } else if place.at == 0 {
-                        _mm_prefetch::<_MM_HINT_T0>(address.wrapping_add(P * stride).cast());
-                    }
                     let packed = _mm512_loadu_si512(address.cast());
                     if L::NIBBLES {
                         lines[0][p] = _mm512_and_si512(packed, nibble);
@@ -300,10 +302,8 @@ fn float_block<E: Element, const R: usize, const P: usize>(
             let mut lanes = [_mm512_setzero_ps(); P];
             for p in 0..P {
                 let address = weights.add(p * stride + at * PANEL * E::BYTES);
-                if R == 1 {
+                if place.at == 0 {
                     _mm_prefetch::<_MM_HINT_T0>(address.wrapping_add(AHEAD).cast());
-                } else if place.at == 0 {
-                    _mm_prefetch::<_MM_HINT_T0>(address.wrapping_add(P * stride).cast());
                 }
                 lanes[p] = E::load(address);
             }
