@@ -433,7 +433,7 @@ fn templates_of_the_families_render() {
     input.extra.insert("enable_thinking".into(), false.into());
     assert_eq!(
         render(QWEN3, &input).unwrap(),
-        "<|im_start|>user\n Hi <|im_end|>\n<|im_start|>assistant\nYo<|im_end|>\n<|im_start|>user\nGo<|im_end|>\nz=1;a=none;2<think>\n\n</think>\n\n"
+        "<|im_start|>user\n Hi <|im_end|>\n<|im_start|>assistant\nYo<|im_end|>\n<|im_start|>user\nGo<|im_end|>\nz=1;a=None;2<think>\n\n</think>\n\n"
     );
     let tools =
         json!([{"type": "function", "function": {"name": "é<f>", "n": [1, 2.0, true, null], "e": {}}}]);
