@@ -5,7 +5,25 @@ cd "$(dirname "$0")/.."
 
 usage() {
     echo "usage: scripts/bench.sh NAME [ARGUMENTS]"
-    echo "  replay   simulator speed, memory and accuracy"
+    echo "  replay    simulator speed, memory and accuracy"
+    echo "  peers     tokens a second beside llama.cpp, torch + PEFT and mistral.rs (installs them into target/peers)"
+    echo "  backbone  the backbone's promises, measured beside the peers that are installed"
+    echo "peers and backbone: COLDFRAME_ADAPTERS names the folder of PEFT adapters to make 16 of (default:"
+    echo "  \$COLDFRAME_DATA/adapters), COLDFRAME_PEERS the peers to install (default: llamacpp torch mistralrs),"
+    echo "  COLDFRAME_MODEL a GGUF other than SmolLM2-135M-Instruct; arguments go to scripts/peers/compare.py"
+}
+
+# Our binary beside the peers: $@ are further arguments of compare.py.
+compare() {
+    cargo build --release --locked --bin coldframe >&2
+    adapters="${COLDFRAME_ADAPTERS:-${COLDFRAME_DATA:+$COLDFRAME_DATA/adapters}}"
+    if [ -z "$adapters" ]; then
+        echo "bench.sh: set COLDFRAME_ADAPTERS to a folder of PEFT adapters for the model" >&2
+        exit 2
+    fi
+    home="${COLDFRAME_PEERS_DIR:-target/peers}"
+    exec "$home/venv/bin/python" scripts/peers/compare.py --home "$home" --sources "$adapters" \
+        --coldframe "${CARGO_TARGET_DIR:-target}/release/coldframe" "$@"
 }
 
 [ "$#" -gt 0 ] || { usage >&2; exit 2; }
@@ -15,6 +33,16 @@ case "$name" in
     replay)
         cargo build --release --locked --bin coldframe >&2
         exec "${CARGO_TARGET_DIR:-target}/release/coldframe" bench-replay "$@"
+        ;;
+    peers)
+        # shellcheck disable=SC2086 # a list of names
+        scripts/peers/install.sh ${COLDFRAME_PEERS:-}
+        compare "$@"
+        ;;
+    backbone)
+        # Without any peer the model and the small tools are still needed.
+        [ -e "${COLDFRAME_PEERS_DIR:-target/peers}/model.gguf" ] || scripts/peers/install.sh llamacpp
+        compare --promises "$@"
         ;;
     -h | --help)
         usage

@@ -121,12 +121,12 @@ impl Paths {
         self.by_path.get(path).copied()
     }
 
-    /// The layer that a path would have in a deeper model.
-    pub fn layer_beyond(&self, path: &str) -> Option<usize> {
-        let rest = path.strip_prefix("model.").unwrap_or(path).strip_prefix("layers.")?;
-        let (layer, module) = rest.split_once('.')?;
+    /// The layer that a path means where the model has not that many.
+    pub fn layer_beyond(&self, path: &str, layers: usize) -> Option<usize> {
+        let start = if self.headless { "layers." } else { "model.layers." };
+        let (layer, module) = path.strip_prefix(start)?.split_once('.')?;
         let known = Module::ALL.iter().any(|known| known.hf_path() == module);
-        layer.parse().ok().filter(|_| known)
+        layer.parse().ok().filter(|&layer| known && layer >= layers)
     }
 }
 

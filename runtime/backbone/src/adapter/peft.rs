@@ -81,7 +81,7 @@ impl Planner<'_> {
                 continue;
             };
             let Some(site) = self.paths.site(path) else {
-                match self.paths.layer_beyond(path) {
+                match self.paths.layer_beyond(path, self.model.layers) {
                     Some(layer) => deepest = deepest.max(Some((layer, tensor.name.clone()))),
                     None => self.leftovers.push(tensor.name.clone()),
                 }

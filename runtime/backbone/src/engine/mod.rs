@@ -12,11 +12,13 @@ mod plan;
 mod room;
 mod run;
 mod sequence;
+mod speech;
 mod voice;
 
 pub use options::EngineOptions;
 pub use run::Engine;
-pub use voice::{Reason, Spoken, Voice};
+pub use speech::{Speech, SpeechOptions};
+pub use voice::{Reason, Said, Spoken, Voice};
 
 use crate::adapter::Adapter;
 use crate::error::Error;

@@ -3,7 +3,7 @@
 use super::lanes::Lanes;
 use super::plan::Planned;
 use super::sequence::{Branch, Phase, Sequence};
-use super::{EngineOptions, Event, Reason, Request, SequenceId, Step, StepStats, Usage, What};
+use super::{EngineOptions, Event, Reason, Request, Said, SequenceId, Spoken, Step, StepStats, Usage, What};
 use crate::adapter::Generation;
 use crate::error::{Error, Result};
 use crate::executor::{Chunk, Executor, Logits, PAGE_TOKENS, Wanted};
@@ -294,24 +294,33 @@ impl Engine {
     /// Has a sequence's voice choose its next token.
     pub(super) fn speak(&mut self, id: SequenceId, logits: &mut [f32]) {
         let sequence = self.sequences.get_mut(&id).expect("a planned sequence lives");
-        let spoken = match sequence.voice.next(logits) {
-            Ok(spoken) => spoken,
+        match sequence.voice.next(logits) {
+            Ok(Said::Token(spoken)) => self.enter(id, spoken),
+            Ok(Said::End(reason)) => self.end(id, reason),
             Err(error) => {
                 let usage = sequence.usage();
                 self.remove(id, true);
-                return self.tell(id, What::Failed { error, usage });
+                self.tell(id, What::Failed { error, usage });
             }
-        };
+        }
+    }
+
+    fn enter(&mut self, id: SequenceId, spoken: Spoken) {
+        let sequence = self.sequences.get_mut(&id).expect("a speaking sequence lives");
         sequence.tokens.push(spoken.token);
         let full = (sequence.tokens.len() >= sequence.most).then_some(Reason::Length);
         let end = spoken.end.or(full);
-        let text = if end.is_some() { sequence.voice.finish() } else { String::new() };
-        let usage = sequence.usage();
         self.tell(id, What::Token(spoken));
         if let Some(reason) = end {
-            self.remove(id, false);
-            self.tell(id, What::Done { reason, text, usage });
+            self.end(id, reason);
         }
+    }
+
+    fn end(&mut self, id: SequenceId, reason: Reason) {
+        let sequence = self.sequences.get_mut(&id).expect("an ending sequence lives");
+        let (text, usage) = (sequence.voice.finish(), sequence.usage());
+        self.remove(id, false);
+        self.tell(id, What::Done { reason, text, usage });
     }
 
     pub(super) fn tell(&mut self, sequence: SequenceId, what: What) {

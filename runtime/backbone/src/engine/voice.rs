@@ -8,7 +8,7 @@ use crate::error::Result;
 /// Why a sequence ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// A stop string or a stop token of the request.
+    /// A stop string or stop token of the request, a complete grammar, or a hook.
     Stop,
     /// An end token of the model.
     Eos,
@@ -33,13 +33,22 @@ pub struct Spoken {
     pub end: Option<Reason>,
 }
 
+/// What a voice says to a row of logits.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Said {
+    /// A token.
+    Token(Spoken),
+    /// Nothing more: the sequence ends before this token.
+    End(Reason),
+}
+
 /// Chooses a sequence's tokens.
 pub trait Voice: Send {
     /// Chooses the next token from a row of logits, which it may change.
     ///
     /// # Errors
     /// Any error ends this sequence, and only this one: [`crate::Error::NonFinite`] for logits that are no numbers.
-    fn next(&mut self, logits: &mut [f32]) -> Result<Spoken>;
+    fn next(&mut self, logits: &mut [f32]) -> Result<Said>;
 
     /// The text held back so far, when the sequence ends for a reason that the voice did not give.
     fn finish(&mut self) -> String;

@@ -196,6 +196,8 @@ fn quantise(tier: Tier, values: &[f32], mut row: Row<'_>) {
             Tier::Avx2 | Tier::AvxVnni => unsafe { super::avx2::quantise(values, codes) },
             _ => portable(values, codes),
         };
+        // Codes of what is no number mean nothing: the scale alone carries it.
+        let sums = if scale.is_finite() { sums } else { [0, 0] };
         row.scales[group] = scale;
         put_sums(&mut row, group, scale, sums);
     }

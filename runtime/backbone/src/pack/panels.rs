@@ -10,24 +10,49 @@ use half::{bf16, f16};
 pub fn append<'a>(format: Format, k: usize, rows: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
     let start = out.len();
     out.resize(start + format.panel_bytes(k), 0);
-    let panel = &mut out[start..];
-    match format.quant() {
-        None => {
-            let size = if format == Format::F32 { 4 } else { 2 };
-            for (lane, row) in rows.take(PANEL).enumerate() {
-                for (at, element) in row.chunks_exact(size).take(k).enumerate() {
-                    panel[(at * PANEL + lane) * size..][..size].copy_from_slice(element);
-                }
-            }
-        }
-        Some(quant) => {
-            let mut codes = Codes::default();
-            for (lane, row) in rows.take(PANEL).enumerate() {
-                codes.read(format, row);
-                put_lane(quant, &codes, lane, panel);
-            }
-        }
+    let mut codes = Codes::default();
+    for (lane, row) in rows.take(PANEL).enumerate() {
+        put_row(format, row, lane, &mut out[start..], &mut codes);
     }
+}
+
+/// Writes one row, in the bytes of the model file's type, into its lane of a panel. `codes` is scratch memory.
+pub fn put_row(format: Format, row: &[u8], lane: usize, panel: &mut [u8], codes: &mut Codes) {
+    match (format, format.quant()) {
+        (_, Some(quant)) => {
+            codes.read(format, row);
+            put_lane(quant, codes, lane, panel);
+        }
+        (Format::F32, None) => put_elements::<4>(row, lane, panel),
+        (_, None) => put_elements::<2>(row, lane, panel),
+    }
+}
+
+fn put_elements<const SIZE: usize>(row: &[u8], lane: usize, panel: &mut [u8]) {
+    let columns = panel.as_chunks_mut::<SIZE>().0.chunks_exact_mut(PANEL);
+    columns.zip(row.as_chunks::<SIZE>().0).for_each(|(column, element)| column[lane] = *element);
+}
+
+/// Writes one row of f32 into its lane of an f32 panel.
+pub fn put_floats(row: &[f32], lane: usize, panel: &mut [u8]) {
+    let columns = panel.as_chunks_mut::<4>().0.chunks_exact_mut(PANEL);
+    columns.zip(row).for_each(|(column, value)| column[lane] = value.to_le_bytes());
+}
+
+/// Quantises one row of f32 to 8 bits in groups of 32, and writes it into its lane of a [`Format::Q8_0`] panel.
+pub fn put_quantised(row: &[f32], lane: usize, panel: &mut [u8], codes: &mut Codes) {
+    codes.codes.clear();
+    codes.scales.clear();
+    for group in row.chunks_exact(32) {
+        let largest = group.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+        // The scale that is stored decides the codes, so that its own rounding adds no error.
+        let scale = f16::from_f32(largest / 127.0).to_f32();
+        let factor = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+        let code = |value: &f32| ((value * factor).round().clamp(-127.0, 127.0) as i8 as u8) ^ 128;
+        codes.scales.push(scale);
+        codes.codes.extend(group.iter().map(code));
+    }
+    put_lane(Format::Q8_0.quant().expect("it is quantised"), codes, lane, panel);
 }
 
 /// Writes one row's codes, scales and minimums into its lane of a panel.

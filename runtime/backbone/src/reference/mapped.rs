@@ -1,11 +1,12 @@
 //! Matrices read where they lie in the mapped file, by candle's own block kernels.
 //!
 //! candle's loaders end in a `Vec`; its quantised storage is a trait object, so [`Blocks`] implements that trait over a
-//! slice of the map instead. candle's repacked kernels are passed by on purpose: they keep a private copy of the matrix.
+//! slice of the map instead. Only a tensor that lies askew for its type (a safetensors file whose header is not padded)
+//! is copied. candle's repacked kernels are passed by on purpose: they keep a private copy of the matrix.
 #![expect(unsafe_code, reason = "blocks are read from the map in place")]
 
 use crate::checkpoint::{Checkpoint, TensorView, Weight};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use candle_core::backend::BackendStorage;
 use candle_core::quantized::k_quants::{
     self, BlockQ2K, BlockQ3K, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K,
@@ -28,15 +29,12 @@ impl Mapped {
     /// such tensor.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] where the tensor doesn't lie at a multiple of its blocks' alignment.
+    /// Those of [`Checkpoint::weight`].
     pub fn new(checkpoint: &Arc<Checkpoint>, weight: Weight) -> Result<Option<Self>> {
         let Some(view) = checkpoint.weight(weight)? else {
             return Ok(None);
         };
-        let blocks = borrow(checkpoint, &view).ok_or_else(|| Error::Unsupported {
-            path: view.name.into(),
-            what: "the tensor's place is not aligned for its type: run it dequantised".to_owned(),
-        })?;
+        let blocks = borrow(checkpoint, &view);
         Ok(Some(Self { blocks, rows: view.rows, columns: view.columns }))
     }
 
@@ -84,7 +82,7 @@ struct Blocks<T: 'static> {
 }
 
 /// `view` is a tensor of `owner`.
-fn borrow(owner: &Arc<Checkpoint>, view: &TensorView<'_>) -> Option<Box<dyn QuantizedType>> {
+fn borrow(owner: &Arc<Checkpoint>, view: &TensorView<'_>) -> Box<dyn QuantizedType> {
     match view.dtype {
         GgmlDType::F32 => blocks::<f32>(owner, view.bytes),
         GgmlDType::F16 => blocks::<f16>(owner, view.bytes),
@@ -104,13 +102,20 @@ fn borrow(owner: &Arc<Checkpoint>, view: &TensorView<'_>) -> Option<Box<dyn Quan
     }
 }
 
-fn blocks<T: GgmlType + 'static>(owner: &Arc<Checkpoint>, bytes: &[u8]) -> Option<Box<dyn QuantizedType>> {
+fn blocks<T: GgmlType + 'static>(owner: &Arc<Checkpoint>, bytes: &[u8]) -> Box<dyn QuantizedType> {
     // SAFETY: every type in `borrow` is plain old data for which any bit pattern is a value, and `align_to` yields only
     // whole, aligned elements. The bytes lie in the map of `owner`, which is never written through, has a fixed address
     // and stays mapped while the `Arc` beside the slice lives; the slice never leaves `Blocks`.
     let (before, blocks, after) = unsafe { std::mem::transmute::<&[u8], &'static [u8]>(bytes).align_to() };
-    (before.is_empty() && after.is_empty())
-        .then(|| Box::new(Blocks::<T> { blocks, _owner: Arc::clone(owner) }) as Box<dyn QuantizedType>)
+    if before.is_empty() && after.is_empty() {
+        return Box::new(Blocks::<T> { blocks, _owner: Arc::clone(owner) });
+    }
+    let mut copy = vec![T::zeros(); bytes.len() / size_of::<T>()];
+    // SAFETY: `copy` has room for that many whole elements, any bit pattern is one, and the two do not overlap.
+    unsafe {
+        std::ptr::copy_nonoverlapping(bytes.as_ptr(), copy.as_mut_ptr().cast(), size_of_val(&copy[..]));
+    }
+    Box::new(copy)
 }
 
 impl<T: GgmlType> QuantizedType for Blocks<T> {

@@ -63,7 +63,8 @@ impl Reference {
     /// tensor; [`Error::Candle`] from the device (no memory).
     pub fn new(checkpoint: &Checkpoint, device: Device, options: ReferenceOptions) -> Result<Self> {
         let half = matches!(options.dtype, DType::BF16 | DType::F16);
-        if options.dtype != DType::F32 && !(half && !device.is_cpu()) {
+        let fits = options.dtype == DType::F32 || (half && !device.is_cpu());
+        if !fits {
             let problem = format!("{:?} does not run on {}: use f32", options.dtype, name_of(&device));
             return Err(Error::BadRequest { field: "dtype", problem });
         }
@@ -75,7 +76,7 @@ impl Reference {
     /// and biases.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for a missing tensor, [`Error::Unsupported`] for one that is not aligned.
+    /// [`Error::NotFound`] for a missing tensor, [`Error::Candle`] where the KV pages find no memory.
     pub fn in_place(checkpoint: Arc<Checkpoint>, pages: u32) -> Result<Self> {
         let weights = Weights::load(&checkpoint, Place::Map(&checkpoint))?;
         let options = ReferenceOptions { pages, dtype: DType::F32 };

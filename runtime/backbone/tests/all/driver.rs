@@ -2,9 +2,41 @@
 //!
 //! No policy and no reuse of pages: a sequence keeps the pages it gets.
 
-use coldframe_backbone::adapter::Adapter;
+use coldframe_backbone::adapter::{Adapter, BaseWeights};
+use coldframe_backbone::checkpoint::{Checkpoint, Part, Weight};
 use coldframe_backbone::executor::{Chunk, Executor, PAGE_TOKENS, PageId, Wanted};
+use coldframe_backbone::model::ModelConfig;
+use coldframe_backbone::{Module, Site};
 use std::sync::Arc;
+
+/// Base weights straight from a checkpoint, in Hugging Face row order.
+pub struct Files(pub Checkpoint);
+
+impl BaseWeights for Files {
+    fn config(&self) -> &ModelConfig {
+        self.0.config()
+    }
+
+    fn row(&self, site: Site, row: usize, out: &mut [f32]) {
+        let weight = match site {
+            Site::Block(layer, module) => Weight::Block(layer, Part::Linear(module)),
+            Site::Embed => Weight::Embed,
+            Site::Head if self.config().tied => Weight::Embed,
+            Site::Head => Weight::Head,
+        };
+        let turned = matches!(site, Site::Block(_, Module::Q | Module::K)) && self.0.rows_interleaved();
+        let row = if turned { interleaved(row, self.config().head_dim) } else { row };
+        let view = self.0.weight(weight).expect("an open checkpoint").expect("every matrix is there");
+        view.dequantise(row..row + 1, out);
+    }
+}
+
+/// Where llama.cpp's interleaved order has a row of Hugging Face's.
+fn interleaved(row: usize, head_dim: usize) -> usize {
+    let (head, within) = (row / head_dim, row % head_dim);
+    let (half, pair) = (within / (head_dim / 2), within % (head_dim / 2));
+    head * head_dim + 2 * pair + half
+}
 
 /// A sequence that is being run.
 #[derive(Debug)]
@@ -78,16 +110,6 @@ impl<'e> Run<'e> {
             let count = size.min(sequence.tokens.len() - sequence.done());
             self.step(&mut [(sequence, count)]);
         }
-    }
-
-    /// Goes on greedily for `count` tokens, one a step; returns them.
-    pub fn decode(&mut self, sequence: &mut Sequence, count: usize) -> Vec<u32> {
-        for _ in 0..count {
-            let token = sequence.greedy();
-            sequence.tokens.push(token);
-            self.step(&mut [(sequence, 1)]);
-        }
-        sequence.tokens[sequence.tokens.len() - count..].to_vec()
     }
 }
 

@@ -3,7 +3,7 @@
 //! changes the logits, and a slot that was never written for its reader is named at once.
 
 use coldframe_backbone::adapter::Generation;
-use coldframe_backbone::engine::{Reason, Spoken, Voice};
+use coldframe_backbone::engine::{Reason, Said, Spoken, Voice};
 use coldframe_backbone::error::{Error, Result};
 use coldframe_backbone::executor::{Chunk, Executor, Logits, PAGE_TOKENS, PageId, Wanted};
 use coldframe_backbone::model::{Activation, Family, ModelConfig, Rope, RopeScaling};
@@ -178,7 +178,7 @@ impl Teller {
 }
 
 impl Voice for Teller {
-    fn next(&mut self, logits: &mut [f32]) -> Result<Spoken> {
+    fn next(&mut self, logits: &mut [f32]) -> Result<Said> {
         if logits.iter().any(|logit| !logit.is_finite()) {
             return Err(Error::NonFinite("logits".to_owned()));
         }
@@ -188,7 +188,8 @@ impl Voice for Teller {
         let token = (mix(mix(digest, self.seed), self.told) % u64::from(self.tokens - 2)) as u32;
         logits.fill(f32::NAN);
         let end = (self.eos == Some(token)).then_some(Reason::Eos);
-        Ok(Spoken { token, top: vec![(digest as u32, 0.0)], text: format!("{token} "), end, logprob: None })
+        let top = vec![(digest as u32, 0.0)];
+        Ok(Said::Token(Spoken { token, top, text: format!("{token} "), end, logprob: None }))
     }
 
     fn finish(&mut self) -> String {

@@ -4,13 +4,11 @@
 //! the f32 logits PEFT computes from those very files. Each case runs over every executor in one chunk, in chunks, token
 //! by token, and beside all the others in one batch. The checks of the real model need `COLDFRAME_MODEL` and say so.
 
-use super::driver::{Run, Sequence};
+use super::driver::{Files, Run, Sequence};
 use candle_core::Device;
-use coldframe_backbone::Site;
-use coldframe_backbone::adapter::{Adapter, BaseWeights};
-use coldframe_backbone::checkpoint::{Checkpoint, Part, Weight};
+use coldframe_backbone::adapter::{Adapter, BaseWeights, Limits};
+use coldframe_backbone::checkpoint::Checkpoint;
 use coldframe_backbone::executor::Executor;
-use coldframe_backbone::model::ModelConfig;
 use coldframe_backbone::reference::{Reference, ReferenceOptions};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -87,35 +85,14 @@ const BASES: [&str; 6] = ["llama", "llama3", "mistral", "qwen2", "qwen3", "gemma
 fn bench(base: &str, make: Make, tolerance: f32, cache: &Path) -> Bench {
     let checkpoint = Checkpoint::open(&golden(base)).expect("a base model");
     let (executor, weights) = make(checkpoint, cache);
-    let cases: Vec<Case> =
-        cases().into_iter().filter(|case| case.base == base && case.adapter.is_none()).collect();
+    let cases: Vec<Case> = cases().into_iter().filter(|case| case.base == base).collect();
     let named = cases.iter().filter_map(|case| case.adapter.clone());
     let adapters = named.map(|name| (name.clone(), load(&golden(&name), &*weights))).collect();
     Bench { cases, expected: logits(), adapters, executor, tolerance }
 }
 
 fn load(path: &Path, weights: &dyn BaseWeights) -> Arc<Adapter> {
-    unreachable!("{path:?} {}", weights.config().name)
-}
-
-/// Base weights straight from a Hugging Face checkpoint.
-struct Files(Checkpoint);
-
-impl BaseWeights for Files {
-    fn config(&self) -> &ModelConfig {
-        self.0.config()
-    }
-
-    fn row(&self, site: Site, row: usize, out: &mut [f32]) {
-        let weight = match site {
-            Site::Block(layer, module) => Weight::Block(layer, Part::Linear(module)),
-            Site::Embed => Weight::Embed,
-            Site::Head if self.config().tied => Weight::Embed,
-            Site::Head => Weight::Head,
-        };
-        let view = self.0.weight(weight).expect("an open checkpoint").expect("every matrix is there");
-        view.dequantise(row..row + 1, out);
-    }
+    Arc::new(Adapter::load(path, weights, &Limits::default()).unwrap_or_else(|error| panic!("{error}")))
 }
 
 fn reference(checkpoint: Checkpoint, _: &Path) -> (Box<dyn Executor>, Arc<dyn BaseWeights>) {

@@ -4,11 +4,19 @@
 use crate::engine::{Outcome, Outcomes, run, step};
 use crate::fake::{Fake, Teller, VOCAB};
 use crate::peft::adapters;
+use crate::tiny::{Float, Tiny};
+use candle_core::quantized::GgmlDType;
 use coldframe_backbone::adapter::Adapter;
+use coldframe_backbone::checkpoint::Checkpoint;
 use coldframe_backbone::engine::{Engine, EngineOptions, Reason, Request, SequenceId};
-use coldframe_backbone::executor::Executor;
+use coldframe_backbone::error::Result;
+use coldframe_backbone::executor::{Chunk, Executor, Logits, PageId};
 use coldframe_backbone::kv::{BookOptions, Chain, TenantId};
+use coldframe_backbone::model::ModelConfig;
+use coldframe_backbone::native::{KvFormat, Native, NativeOptions};
+use coldframe_backbone::pack::Pack;
 use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -121,7 +129,12 @@ impl World<'_> {
     }
 
     /// Plays `moves` and compares everything said with what is said alone.
-    fn check(&self, pages: u32, options: EngineOptions, moves: &[Move]) -> Result<(), TestCaseError> {
+    fn check(
+        &self,
+        pages: u32,
+        options: EngineOptions,
+        moves: &[Move],
+    ) -> std::result::Result<(), TestCaseError> {
         let mut engine = Engine::new((self.executor)(pages), options).unwrap();
         let mut names: [Option<usize>; 3] = [None; 3];
         let mut asked: BTreeMap<SequenceId, Asked> = BTreeMap::new();
@@ -221,4 +234,88 @@ fn a_replaced_name_never_finds_the_old_pages() {
     assert_eq!(first.tokens, rolled_back.tokens);
     assert_eq!(engine.forget(old.generation()), 2);
     assert_eq!(ask(&mut engine, &old).cached, 0, "unloaded, so computed again");
+}
+
+/// An executor whose pages hold NaN wherever nothing was written, and again after they are cleared.
+struct Poisoned(Box<dyn Executor>);
+
+impl Poisoned {
+    fn new(mut executor: Box<dyn Executor>) -> Self {
+        (0..executor.pages()).for_each(|page| poison(&mut *executor, PageId(page)));
+        Self(executor)
+    }
+}
+
+fn poison(executor: &mut dyn Executor, page: PageId) {
+    // All ones are NaN in f16 and f32.
+    let nan = vec![0xFF; executor.page_bytes() as usize];
+    executor.import_page(page, &nan);
+}
+
+impl Executor for Poisoned {
+    fn config(&self) -> &ModelConfig {
+        self.0.config()
+    }
+
+    fn device(&self) -> String {
+        self.0.device()
+    }
+
+    fn page_bytes(&self) -> u64 {
+        self.0.page_bytes()
+    }
+
+    fn pages(&self) -> u32 {
+        self.0.pages()
+    }
+
+    fn step(&mut self, batch: &[Chunk<'_>]) -> Result<Logits> {
+        self.0.step(batch)
+    }
+
+    fn copy_page(&mut self, from: PageId, to: PageId) {
+        self.0.copy_page(from, to);
+    }
+
+    fn export_page(&self, page: PageId, out: &mut Vec<u8>) {
+        self.0.export_page(page, out);
+    }
+
+    fn import_page(&mut self, page: PageId, bytes: &[u8]) {
+        self.0.import_page(page, bytes);
+    }
+
+    fn clear_page(&mut self, page: PageId) {
+        poison(&mut *self.0, page);
+    }
+}
+
+/// Random histories over the CPU executor and a tiny model with adapters of every shape.
+fn check_native(checkpoint: &Checkpoint, kv: KvFormat, threads: usize, cases: u32) {
+    let pack = Arc::new(Pack::in_memory(checkpoint).unwrap());
+    let executor = |pages: u32| {
+        let options = NativeOptions { threads, pages: pages as usize, kv };
+        Box::new(Poisoned::new(Box::new(Native::new(pack.clone(), options).unwrap()))) as Box<dyn Executor>
+    };
+    let adapters = adapters(checkpoint.config());
+    let world = World { executor: &executor, adapters: &adapters, vocab: checkpoint.config().vocab };
+    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+    let checked =
+        runner.run(&(options(), moves(5)), |((pages, options), moves)| world.check(pages, options, &moves));
+    checked.unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+#[test]
+fn everything_said_by_a_model_in_company_is_said_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    Tiny::default().write_hf(folder.path(), Float::F32);
+    check_native(&Checkpoint::open(folder.path()).unwrap(), KvFormat::F16, 1, 12);
+}
+
+#[test]
+fn everything_said_by_a_quantised_model_in_company_is_said_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    Tiny::default().write_gguf(&path, GgmlDType::Q4_1);
+    check_native(&Checkpoint::open(&path).unwrap(), KvFormat::Q8, 2, 8);
 }

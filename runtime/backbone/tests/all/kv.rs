@@ -107,6 +107,18 @@ fn forced_collisions_share_nothing() {
 }
 
 #[test]
+fn a_page_under_another_parent_is_another_page() {
+    let (above, below) = (tokens(1, PAGE_TOKENS), tokens(2, PAGE_TOKENS + 1));
+    for _ in 0..64 {
+        // With one bit, the key of `below` alone is that of `below` after `above` in every second book.
+        let options = BookOptions { chain: Chain::new().shortened(1), ..BookOptions::default() };
+        let mut book = Book::new(8, 100, options);
+        hold(&mut book, owner(1, 1), &[&above[..], &below[..PAGE_TOKENS]].concat());
+        assert_eq!(book.adopt(owner(1, 1), &below), []);
+    }
+}
+
+#[test]
 fn keys_depend_on_the_secret_the_owner_and_the_parent() {
     let (a, b) = (Chain::new(), Chain::new());
     let key = a.key(&owner(1, 1), None, &[1, 2]);

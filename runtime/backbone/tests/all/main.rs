@@ -2,6 +2,7 @@
 
 mod adapters;
 mod bad_files;
+mod devices;
 mod driver;
 mod engine;
 mod fake;
@@ -10,10 +11,15 @@ mod golden;
 mod isolation;
 mod kernels;
 mod kv;
+mod pack;
+mod mutated_files;
 mod peft;
+mod real;
 mod reference;
 mod sample;
+mod speech;
 mod store;
 mod text;
 mod tiny;
+mod tiny_adapters;
 mod web;

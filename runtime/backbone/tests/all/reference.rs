@@ -49,8 +49,10 @@ fn the_dequantised_model_answers_as_transformers_does() {
     let options = ReferenceOptions { pages: 8, dtype: DType::F32 };
     let mut executor = Reference::new(&checkpoint, Device::Cpu, options).expect("an executor");
     for sample in samples {
-        let answer = greedy(&mut executor, &sample.prompt_ids, sample.greedy_ids.len());
-        assert_eq!(answer, sample.greedy_ids, "{}", sample.prompt);
+        // Ten tokens of each: some seconds on a quiet machine.
+        let count = sample.greedy_ids.len().min(10);
+        let answer = greedy(&mut executor, &sample.prompt_ids, count);
+        assert_eq!(answer, sample.greedy_ids[..count], "{}", sample.prompt);
     }
 }
 

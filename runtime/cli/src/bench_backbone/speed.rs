@@ -1,0 +1,148 @@
+//! Speed: prefill, decode of one sequence, decode of a batch without, with one and with many adapters.
+//!
+//! The cases are interleaved, round by round, so that their ratios hold on a machine that is busy with other things.
+
+use crate::ui::Ui;
+use anyhow::Result;
+use coldframe_backbone::adapter::Adapter;
+use coldframe_backbone::engine::{Engine, Request, Said, SequenceId, Spoken, Voice, What};
+use coldframe_backbone::kv::TenantId;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Tokens of the prompt before a decode is measured.
+pub const DECODE_PROMPT: usize = 64;
+
+/// Something to measure.
+#[derive(Debug, Clone)]
+pub struct Case {
+    /// Its name in the report, without `_tok_s`.
+    pub name: String,
+    /// What is run.
+    pub work: Work,
+}
+
+/// What a case runs.
+#[derive(Debug, Clone)]
+pub enum Work {
+    /// One prompt of so many tokens, to its first token.
+    Prefill(usize),
+    /// So many steps for each group of sequences, one group after the other; a sequence's entry is its adapter.
+    Decode { groups: Vec<Vec<Option<usize>>>, steps: usize },
+}
+
+/// Tokens a second of each round of a case.
+pub type Rates = BTreeMap<String, Vec<f64>>;
+
+/// Runs every case once to warm up, then `rounds` times in turn.
+pub fn measure(
+    engine: &mut Engine,
+    cases: &[Case],
+    adapters: &[Arc<Adapter>],
+    rounds: usize,
+    ui: &Ui,
+) -> Result<Rates> {
+    let mut rates = Rates::new();
+    let bar = ui.progress("measuring");
+    for round in 0..=rounds {
+        for (index, case) in cases.iter().enumerate() {
+            ui.check()?;
+            bar.set_position(((round * cases.len() + index) * 1000 / ((rounds + 1) * cases.len())) as u64);
+            let rate = run(engine, &case.work, adapters)?;
+            if round > 0 {
+                rates.entry(case.name.clone()).or_default().push(rate);
+            }
+        }
+    }
+    bar.finish_and_clear();
+    Ok(rates)
+}
+
+/// Tokens a second.
+fn run(engine: &mut Engine, work: &Work, adapters: &[Arc<Adapter>]) -> Result<f64> {
+    match work {
+        Work::Prefill(tokens) => {
+            engine.submit(request(engine, *tokens, Some(1), None))?;
+            let start = Instant::now();
+            while !engine.is_idle() {
+                engine.step()?;
+            }
+            Ok(*tokens as f64 / start.elapsed().as_secs_f64())
+        }
+        Work::Decode { groups, steps } => {
+            let (mut tokens, mut seconds) = (0, 0.0);
+            for group in groups {
+                let group: Vec<_> =
+                    group.iter().map(|adapter| adapter.map(|adapter| adapters[adapter].clone())).collect();
+                let (more, took) = decode(engine, &group, *steps)?;
+                (tokens, seconds) = (tokens + more, seconds + took);
+            }
+            Ok(tokens as f64 / seconds)
+        }
+    }
+}
+
+/// Tokens and seconds of `steps` steps in which every sequence of the group decodes.
+fn decode(engine: &mut Engine, group: &[Option<Arc<Adapter>>], steps: usize) -> Result<(usize, f64)> {
+    let ids = group.iter().map(|adapter| engine.submit(request(engine, DECODE_PROMPT, None, adapter.clone())));
+    let ids = ids.collect::<Result<Vec<SequenceId>, _>>()?;
+    let mut started = 0;
+    while started < ids.len() {
+        started += engine.step()?.events.iter().filter(|event| first(&event.what)).count();
+    }
+    let (mut tokens, start) = (0, Instant::now());
+    for _ in 0..steps {
+        let events = engine.step()?.events;
+        tokens += events.iter().filter(|event| matches!(event.what, What::Token(_))).count();
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    ids.into_iter().for_each(|id| {
+        engine.cancel(id);
+    });
+    engine.step()?;
+    anyhow::ensure!(tokens == group.len() * steps, "{tokens} tokens in {steps} steps of {}", group.len());
+    Ok((tokens, seconds))
+}
+
+/// Whether this is a sequence's first token.
+fn first(what: &What) -> bool {
+    matches!(what, What::Token(spoken) if spoken.text == FIRST)
+}
+
+const FIRST: &str = "first";
+
+fn request(
+    engine: &Engine,
+    tokens: usize,
+    max_tokens: Option<usize>,
+    adapter: Option<Arc<Adapter>>,
+) -> Request {
+    // Ordinary tokens, far from a vocabulary's special ones at its start.
+    let vocab = engine.config().vocab as u32;
+    let prompt = (0..tokens as u32).map(|i| vocab / 8 + i * 37 % (vocab / 2)).collect();
+    Request {
+        tenant: TenantId(0),
+        adapter,
+        prompt,
+        max_tokens,
+        voices: vec![Box::new(Greedy { told: false })],
+    }
+}
+
+/// The likeliest token, without text: what every engine must do at least.
+struct Greedy {
+    told: bool,
+}
+
+impl Voice for Greedy {
+    fn next(&mut self, logits: &mut [f32]) -> coldframe_backbone::Result<Said> {
+        let best = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
+        let text = if std::mem::replace(&mut self.told, true) { String::new() } else { FIRST.to_owned() };
+        Ok(Said::Token(Spoken { token: best.map_or(0, |(token, _)| token as u32), text, ..Spoken::default() }))
+    }
+
+    fn finish(&mut self) -> String {
+        String::new()
+    }
+}
