@@ -228,7 +228,7 @@ mod tests {
                 assert!(parts.iter().all(|part| matches!(part, Part::Text(_))), "{whole:?}: {parts:?}");
             }
         }
-        assert_eq!(specials.guard("a [x] plain text", '\u{fdd0}').unwrap(), None);
+        assert_eq!(specials.guard("no [x] plain text", '\u{fdd0}').unwrap(), None);
     }
 
     #[test]
