@@ -701,3 +701,69 @@ fn the_worst_texts_take_linear_time() {
         assert!(long < short * 3 + Duration::from_millis(200), "{name}: {short:?}, then {long:?}");
     }
 }
+
+/// The real model's vocabulary written as the `tokenizer.json` that its makers publish.
+fn as_tokenizer_json(file: &Gguf) -> tempfile::TempDir {
+    let texts = file.texts("tokenizer.ggml.tokens").unwrap();
+    let kinds = file.integers("tokenizer.ggml.token_type").unwrap();
+    let vocab: serde_json::Map<String, Value> =
+        texts.iter().enumerate().map(|(id, text)| (text.clone(), id.into())).collect();
+    let control = |(id, text): (usize, &String)| {
+        (kinds[id] == 3).then(|| {
+            json!({"id": id, "content": text, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": true})
+        })
+    };
+    let added: Vec<Value> = texts.iter().enumerate().filter_map(control).collect();
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+            {"type": "Digits", "individual_digits": true},
+            {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}]},
+        "post_processor": null,
+        "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
+        "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+            "vocab": vocab, "merges": file.texts("tokenizer.ggml.merges").unwrap()},
+    });
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    folder
+}
+
+#[test]
+fn own_merging_equals_hugging_faces_library_on_the_real_vocabulary() {
+    let Some(path) = real_model() else { return };
+    let file = Gguf::open(&path).unwrap();
+    let own = Tokenizer::open(TextSource::Gguf(&file)).unwrap();
+    let folder = as_tokenizer_json(&file);
+    let began = Instant::now();
+    let library = Tokenizer::open(TextSource::Folder(folder.path())).unwrap();
+    eprintln!("tokenizer.json: {:?}", began.elapsed());
+    let check = |text: &str| {
+        for special in [Special::AsText, Special::Parse] {
+            let tokens = own.encode(text, special).unwrap();
+            assert_eq!(tokens, library.encode(text, special).unwrap(), "{text:?}");
+            assert_eq!(own.decode(&tokens, false), text);
+        }
+    };
+    let prose = include_str!("text.rs");
+    check(prose);
+    check(
+        "Ünïcödé 漢字 かな 한국어 العربية 🤖👩\u{200d}🚀 1234567890 ½ Ⅷ x² don't I'LL \u{a0}\u{3000} \r\n\r\n\t\t end   ",
+    );
+    check("<|im_start|>user\nhi<|im_end|>\n<|endoftext|>");
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(400));
+    let texts = prop_oneof![any::<String>(), "[a-zA-Z0-9 \\n\\t'.,é<|>_]{0,120}", "[ \\r\\n\\tx1]{0,40}"];
+    runner
+        .run(&texts, |text| {
+            check(&text);
+            Ok(())
+        })
+        .unwrap();
+    for (name, tokenizer) in [("own", &own), ("library", &library)] {
+        let began = Instant::now();
+        let tokens = tokenizer.encode(prose, Special::AsText).unwrap().len();
+        eprintln!("{name}: {} bytes, {tokens} tokens in {:?}", prose.len(), began.elapsed());
+    }
+}
