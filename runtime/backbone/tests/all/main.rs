@@ -19,6 +19,7 @@ mod reference;
 mod sample;
 mod speech;
 mod store;
+mod template;
 mod text;
 mod tiny;
 mod tiny_adapters;
