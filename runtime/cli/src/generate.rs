@@ -89,7 +89,7 @@ pub fn run(args: GenerateArgs, ui: &Ui) -> Result<()> {
     ensure!(args.logprobs.is_none() || ui.json, "--logprobs needs --json: they have no place in the text");
     let opened = args.model.open(ui)?;
     let start = Instant::now();
-    let adapter = args.adapter.as_ref().map(|path| opened.adapter(path)).transpose()?;
+    let adapter = args.adapter.as_ref().map(|path| opened.adapter(path, ui)).transpose()?;
     let adapter_ms = ms(start);
     let template = adapter.as_ref().and_then(|adapter| adapter.chat_template());
     let prompt = prompt(&args, &opened, template)?;

@@ -1,10 +1,18 @@
 //! The `coldframe` binary: parse, resolve, run, print.
 
+#[cfg(feature = "backbone")]
+mod backbone;
 mod bench;
+#[cfg(feature = "backbone")]
+mod bench_backbone;
 mod compare;
 mod completions;
+#[cfg(feature = "backbone")]
+mod generate;
 mod invocations;
 mod names;
+#[cfg(feature = "backbone")]
+mod opened;
 mod paper;
 mod policies;
 mod profiles;
@@ -44,6 +52,16 @@ enum Command {
     Paper(paper::PaperArgs),
     Validate(validate::ValidateArgs),
     ReplayInvocations(invocations::InvocationsArgs),
+    #[cfg(feature = "backbone")]
+    Generate(generate::GenerateArgs),
+    #[cfg(feature = "backbone")]
+    Bench(bench_backbone::BenchArgs),
+    #[cfg(feature = "backbone")]
+    Backbone(backbone::models::BackboneArgs),
+    #[cfg(feature = "backbone")]
+    Adapter(backbone::adapter::AdapterArgs),
+    #[cfg(feature = "backbone")]
+    Doctor(backbone::doctor::DoctorArgs),
     #[command(hide = true)]
     BenchReplay(bench::BenchArgs),
     /// Print a completion script for a shell
@@ -81,6 +99,16 @@ fn run(command: Command, ui: &ui::Ui) -> anyhow::Result<()> {
         Command::Paper(args) => paper::run(args, ui),
         Command::Validate(args) => validate::run(args, ui),
         Command::ReplayInvocations(args) => invocations::run(args, ui),
+        #[cfg(feature = "backbone")]
+        Command::Generate(args) => generate::run(args, ui),
+        #[cfg(feature = "backbone")]
+        Command::Bench(args) => bench_backbone::run(args, ui),
+        #[cfg(feature = "backbone")]
+        Command::Backbone(args) => backbone::models::run(args, ui),
+        #[cfg(feature = "backbone")]
+        Command::Adapter(args) => backbone::adapter::run(args, ui),
+        #[cfg(feature = "backbone")]
+        Command::Doctor(args) => backbone::doctor::run(args, ui),
         Command::BenchReplay(args) => bench::run(args, ui),
         Command::Completions(args) => completions::run(args, Cli::command()),
     }

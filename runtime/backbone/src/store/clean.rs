@@ -95,7 +95,7 @@ impl Store {
     /// their pages until they let go.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::NoRoom`] while another command works on the store.
+    /// [`Error::NotFound`]; [`Error::Io`] while another command works on the store.
     pub fn remove(&self, name: &str) -> Result<Removed> {
         let path = self.backbones().join(format!("{name}.json"));
         super::source::check_name(name)?;
@@ -156,6 +156,24 @@ impl Store {
                 let _ = fs::remove_file(&path);
             }
         }
+    }
+
+    /// Bytes free where the store lies or would lie.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn free_bytes(&self) -> Result<u64> {
+        let root = std::path::absolute(self.root()).map_err(Error::io(self.root()))?;
+        let there = root.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+        super::blobs::free_bytes(there)
+    }
+
+    /// Bytes of the largest backbone; 0 without one.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the folder cannot be listed.
+    pub fn largest(&self) -> Result<u64> {
+        Ok(self.list()?.into_iter().flatten().map(|manifest| manifest.bytes()).max().unwrap_or(0))
     }
 
     /// What lies in the store.

@@ -126,14 +126,10 @@ impl Store {
         let taken = if alone { file.try_lock() } else { file.try_lock_shared() };
         match taken {
             Ok(()) => Ok(file),
-            Err(fs::TryLockError::WouldBlock) => Err(Error::NoRoom {
-                what: format!(
-                    "another command beside the one that works on {}: wait for it to end",
-                    self.root.display()
-                ),
-                needed: 1,
-                free: 0,
-            }),
+            Err(fs::TryLockError::WouldBlock) => {
+                let problem = "another command works on this store: wait for it to end";
+                Err(Error::io(&path)(std::io::Error::new(std::io::ErrorKind::WouldBlock, problem)))
+            }
             Err(fs::TryLockError::Error(error)) => Err(Error::io(&path)(error)),
         }
     }

@@ -69,7 +69,7 @@ pub fn run(args: BenchArgs, ui: &Ui) -> Result<()> {
         }
         false => (args.adapters.clone(), "given"),
     };
-    let loaded = paths.iter().map(|path| opened.adapter(path)).collect::<Result<Vec<_>>>()?;
+    let loaded = paths.iter().map(|path| opened.adapter(path, ui)).collect::<Result<Vec<_>>>()?;
     let mut engine = engine(&args, &opened)?;
     let rates = speed::measure(&mut engine, &cases(&args, loaded.len()), &loaded, args.repeat as usize, ui)?;
     let mut report = figures(&rates, args.batch);
