@@ -89,7 +89,7 @@ pub fn run(args: GenerateArgs, ui: &Ui) -> Result<()> {
     ensure!(args.logprobs.is_none() || ui.json, "--logprobs needs --json: they have no place in the text");
     let opened = args.model.open(ui)?;
     let start = Instant::now();
-    let adapter = args.adapter.as_ref().map(|path| opened.adapter(path)).transpose()?;
+    let adapter = args.adapter.as_ref().map(|path| opened.adapter(path, ui)).transpose()?;
     let adapter_ms = ms(start);
     let template = adapter.as_ref().and_then(|adapter| adapter.chat_template());
     let prompt = prompt(&args, &opened, template)?;
@@ -233,7 +233,13 @@ fn tame(text: &str) -> String {
     text.split('\t').map(printable).collect::<Vec<_>>().join("\t")
 }
 
-fn report(answer: &Answer, opened: &Opened, engine: &Engine, adapter_ms: f64, params: &SamplingParams) -> Value {
+fn report(
+    answer: &Answer,
+    opened: &Opened,
+    engine: &Engine,
+    adapter_ms: f64,
+    params: &SamplingParams,
+) -> Value {
     let (reason, usage) = answer.end.unwrap_or((Reason::Cancelled, Usage::default()));
     let rest = answer.tokens.len().saturating_sub(1) as f64;
     let phases = opened.phases;

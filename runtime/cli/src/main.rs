@@ -3,10 +3,16 @@
 #[cfg(feature = "backbone")]
 mod backbone;
 mod bench;
+#[cfg(feature = "backbone")]
+mod bench_backbone;
 mod compare;
 mod completions;
+#[cfg(feature = "backbone")]
+mod generate;
 mod invocations;
 mod names;
+#[cfg(feature = "backbone")]
+mod opened;
 mod paper;
 mod policies;
 mod profiles;
@@ -46,6 +52,10 @@ enum Command {
     Paper(paper::PaperArgs),
     Validate(validate::ValidateArgs),
     ReplayInvocations(invocations::InvocationsArgs),
+    #[cfg(feature = "backbone")]
+    Generate(generate::GenerateArgs),
+    #[cfg(feature = "backbone")]
+    Bench(bench_backbone::BenchArgs),
     #[cfg(feature = "backbone")]
     Backbone(backbone::models::BackboneArgs),
     #[cfg(feature = "backbone")]
@@ -89,6 +99,10 @@ fn run(command: Command, ui: &ui::Ui) -> anyhow::Result<()> {
         Command::Paper(args) => paper::run(args, ui),
         Command::Validate(args) => validate::run(args, ui),
         Command::ReplayInvocations(args) => invocations::run(args, ui),
+        #[cfg(feature = "backbone")]
+        Command::Generate(args) => generate::run(args, ui),
+        #[cfg(feature = "backbone")]
+        Command::Bench(args) => bench_backbone::run(args, ui),
         #[cfg(feature = "backbone")]
         Command::Backbone(args) => backbone::models::run(args, ui),
         #[cfg(feature = "backbone")]

@@ -55,12 +55,12 @@ impl BackboneArg {
     }
 
     /// The same choice as arguments, for a process of the command's own.
-    pub fn arguments(&self) -> Vec<OsString> {
+    pub fn arguments(&self) -> Result<Vec<OsString>> {
         let mut all: Vec<OsString> = vec!["--backbone".into(), (&self.backbone).into()];
         all.extend(["--threads".into(), self.threads().to_string().into()]);
         all.extend(["--kv".into(), if self.kv == Kv::F16 { "f16".into() } else { "q8".into() }]);
-        all.extend(self.home.arguments());
-        all
+        all.extend(["--home".into(), self.home.store()?.root().into()]);
+        Ok(all)
     }
 
     /// Opens it.
@@ -107,17 +107,17 @@ pub struct Phases {
 
 impl Opened {
     /// Loads an adapter for it.
-    pub fn adapter(&self, path: &Path) -> Result<Arc<Adapter>> {
-        Ok(Arc::new(Adapter::load(path, &*self.pack, &Limits::default())?))
+    pub fn adapter(&self, path: &Path, ui: &Ui) -> Result<Arc<Adapter>> {
+        let adapter = Adapter::load(path, &*self.pack, &Limits::default())?;
+        adapter.warnings().iter().for_each(|warning| ui.say(warning));
+        Ok(Arc::new(adapter))
     }
 }
 
 /// Maps the weights; the first time on a machine they are packed, with a bar on a terminal.
 fn pack(checkpoint: &Checkpoint, folder: &Path, ui: &Ui) -> Result<Pack> {
-    std::fs::create_dir_all(folder)
-        .map_err(|error| anyhow::anyhow!("cannot make {}: {error}; name another --home", folder.display()))?;
     let mut bar = None;
-    let pack = Pack::open(checkpoint, folder, &mut |done, all| {
+    let pack = Pack::open_with(checkpoint, folder, &mut |done, all| {
         let bar = bar.get_or_insert_with(|| ui.progress("packing the weights, once"));
         bar.set_position((done as f64 / all.max(1) as f64 * 1000.0) as u64);
     });

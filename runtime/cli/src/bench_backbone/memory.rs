@@ -48,7 +48,7 @@ pub fn run(task: Task, args: &BenchArgs, ui: &Ui) -> Result<()> {
             warm(&mut engine(args, &opened)?)?;
             print(&format!("{}\n", mapped(&opened)?))
         }
-        Task::Adapters => print(&format!("{}\n", cost(&opened)?)),
+        Task::Adapters => print(&format!("{}\n", cost(&opened, ui)?)),
     }
 }
 
@@ -88,7 +88,7 @@ fn first_line(args: &BenchArgs, task: Task) -> Result<(f64, Value)> {
     let start = Instant::now();
     let mut child = Command::new(program)
         .args(["--quiet", "bench", "--task", task.name()])
-        .args(args.model.arguments())
+        .args(args.model.arguments()?)
         .stdout(Stdio::piped())
         .spawn()?;
     let answer = read_line(&mut child);
@@ -126,7 +126,7 @@ fn mapped(opened: &Opened) -> Result<Value> {
             _ => {}
         }
     }
-    let size: u64 = opened.checkpoint.mappings().map(|mapping| mapping.len() as u64).sum();
+    let size: u64 = opened.checkpoint.mappings().map(|mapping| mapping.bytes().len() as u64).sum();
     Ok(json!({
         "model_bytes": size,
         "mapped_rss_bytes": rss,
@@ -140,31 +140,33 @@ fn mapped(opened: &Opened) -> Result<Value> {
 /// Files of the weights as the kernel names them.
 fn files(opened: &Opened) -> Result<Vec<String>> {
     let maps = opened.checkpoint.mappings().map(|mapping| mapping.path().to_owned());
-    let all: Vec<PathBuf> = maps.chain([opened.pack.path().to_owned()]).collect();
+    let all: Vec<PathBuf> = maps.chain(opened.pack.path().map(Path::to_owned)).collect();
     let real = |path: &PathBuf| std::fs::canonicalize(path).map(|path| path.display().to_string());
     Ok(all.iter().map(real).collect::<Result<_, _>>()?)
 }
 
 /// Bytes of anonymous memory of this process.
 fn anonymous() -> Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").context("/proc/self/status, which Linux has")?;
+    let status =
+        std::fs::read_to_string("/proc/self/status").context("/proc/self/status, which Linux has")?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("RssAnon")?;
     let kilobytes = line.split_ascii_whitespace().next().context("a number")?;
     Ok(kilobytes.parse::<u64>()? * 1024)
 }
 
 /// Loads adapters and compares what the process grew by with what they say they occupy.
-fn cost(opened: &Opened) -> Result<Value> {
+fn cost(opened: &Opened, ui: &Ui) -> Result<Value> {
     let folder = tempfile::tempdir()?;
     let paths = adapters::write_all(opened.checkpoint.config(), folder.path(), 16)?;
-    let load = |path: &PathBuf| opened.adapter(path);
+    let load = |path: &PathBuf| opened.adapter(path, ui);
     // The first load fills caches that later ones share.
     drop(paths.iter().map(load).collect::<Result<Vec<_>>>()?);
     let before = anonymous()?;
     let loaded = (0..ADAPTERS).map(|index| load(&paths[index % paths.len()])).collect::<Result<Vec<_>>>()?;
     let grown = anonymous()?.saturating_sub(before);
     let bytes: u64 = loaded.iter().map(|adapter| adapter.bytes()).sum();
-    let files: u64 = (0..ADAPTERS).map(|index| file_bytes(&paths[index % paths.len()])).sum::<Result<u64>>()?;
+    let files: u64 =
+        (0..ADAPTERS).map(|index| file_bytes(&paths[index % paths.len()])).sum::<Result<u64>>()?;
     drop(loaded);
     let left = anonymous()?.saturating_sub(before);
     Ok(json!({

@@ -7,6 +7,7 @@ use anyhow::Result;
 use coldframe_backbone::adapter::Adapter;
 use coldframe_backbone::engine::{Engine, Request, Said, SequenceId, Spoken, Voice, What};
 use coldframe_backbone::kv::TenantId;
+use coldframe_backbone::sample::{Sampler, SamplingParams};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -85,7 +86,8 @@ fn run(engine: &mut Engine, work: &Work, adapters: &[Arc<Adapter>]) -> Result<f6
 
 /// Tokens and seconds of `steps` steps in which every sequence of the group decodes.
 fn decode(engine: &mut Engine, group: &[Option<Arc<Adapter>>], steps: usize) -> Result<(usize, f64)> {
-    let ids = group.iter().map(|adapter| engine.submit(request(engine, DECODE_PROMPT, None, adapter.clone())));
+    let ids =
+        group.iter().map(|adapter| engine.submit(request(engine, DECODE_PROMPT, None, adapter.clone())));
     let ids = ids.collect::<Result<Vec<SequenceId>, _>>()?;
     let mut started = 0;
     while started < ids.len() {
@@ -126,20 +128,20 @@ fn request(
         adapter,
         prompt,
         max_tokens,
-        voices: vec![Box::new(Greedy { told: false })],
+        voices: vec![Box::new(Greedy { sampler: Sampler::new(SamplingParams::greedy(), &[], 0) })],
     }
 }
 
-/// The likeliest token, without text: what every engine must do at least.
+/// The likeliest token, without text.
 struct Greedy {
-    told: bool,
+    sampler: Sampler,
 }
 
 impl Voice for Greedy {
     fn next(&mut self, logits: &mut [f32]) -> coldframe_backbone::Result<Said> {
-        let best = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
-        let text = if std::mem::replace(&mut self.told, true) { String::new() } else { FIRST.to_owned() };
-        Ok(Said::Token(Spoken { token: best.map_or(0, |(token, _)| token as u32), text, ..Spoken::default() }))
+        let text = if self.sampler.output().is_empty() { FIRST } else { "" };
+        let token = self.sampler.sample(logits)?.token;
+        Ok(Said::Token(Spoken { token, text: text.to_owned(), ..Spoken::default() }))
     }
 
     fn finish(&mut self) -> String {
