@@ -91,14 +91,14 @@ class Llama:
         assert adapter, f"llama.cpp does not load {path}"
         return adapter
 
-    def context(self, sequences=1, length=1024, batch=512):
-        return Context(self, sequences, length, batch)
+    def context(self, sequences=1, length=1024, batch=512, exact_kv=False):
+        return Context(self, sequences, length, batch, exact_kv)
 
 
 class Context:
-    """A KV cache for some sequences; `length` tokens in all."""
+    """A KV cache for some sequences; `length` tokens in all; f16 as llama.cpp has it unless told, or exact (f32)."""
 
-    def __init__(self, llama, sequences, length, batch):
+    def __init__(self, llama, sequences, length, batch, exact_kv):
         self.llama, self.lib = llama, llama.lib
         params = self.lib.llama_context_default_params()
         assert params.n_batch == 2048 and params.n_ubatch == 512, "another llama.h than v0.5.0's"
@@ -106,6 +106,9 @@ class Context:
         params.n_seq_max = sequences
         params.n_threads = params.n_threads_batch = llama.threads
         params.no_perf = True
+        if exact_kv:
+            # Type 0 is f32; flash attention rounds to f16 on its way.
+            params.type_k = params.type_v = params.flash_attn_type = 0
         self.handle = POINTER(self.lib.llama_init_from_model(llama.model, params))
         assert self.handle, "llama.cpp makes no context"
         self.lib.llama_attach_threadpool(self.handle, llama.pool, llama.pool)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from libllama import Llama
-from worker import serve, timed, tokens
+from worker import serve, timed, tokens, total
 
 PROMPT = 64
 
@@ -65,7 +65,7 @@ def main(libraries, model, threads, adapters):
     serve({
         "prefill": prefill, "decode_1": decode_1,
         "decode_16_none": lambda steps: together(steps, None),
-        "decode_16_one": lambda steps: together(steps, loras[1]),
+        "decode_16_one": lambda steps: total(together(steps // 3, lora) for lora in loras[:3]),
         "decode_16_mixed_switched": switched, "decode_16_mixed_contexts": separate,
     }, f"llama.cpp v0.5.0 ({llama.variant}, {threads} threads)")
 

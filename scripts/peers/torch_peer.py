@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
-from worker import serve, timed, tokens
+from worker import serve, timed, tokens, total
 
 PROMPT = 64
 
@@ -67,8 +67,12 @@ def main(model, threads, adapters, dtype="bf16"):
 
     def one(steps):
         model, names = wrapped()
-        model.set_adapter(names[1])
-        return decode(model, 16, steps)
+
+        def under(name):
+            model.set_adapter(name)
+            return decode(model, 16, steps // 3)
+
+        return total(under(name) for name in names[:3])
 
     def mixed(steps):
         model, names = wrapped()

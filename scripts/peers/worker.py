@@ -25,6 +25,12 @@ def timed(work, count):
     return {"tokens": count, "seconds": time.perf_counter() - start}
 
 
+def total(answers):
+    """Several runs as one: a figure over adapters of different sizes is over each of them, as in `coldframe bench`."""
+    answers = list(answers)
+    return {key: sum(answer[key] for answer in answers) for key in ("tokens", "seconds")}
+
+
 def serve(measures, about):
     """Answers orders until the input ends; `measures` maps names to functions that take the order's other fields."""
     print(json.dumps({"ready": about, "measures": sorted(measures)}), flush=True)

@@ -26,7 +26,9 @@ struct LlamaCpp {
 
 #[derive(Debug, Deserialize)]
 struct Perplexity {
+    /// llama.cpp as it comes, with KV in f16; and with KV in f32, where only its weights' arithmetic rounds.
     llamacpp: f64,
+    llamacpp_f32_kv: f64,
     f32: f64,
     ids: Vec<u32>,
 }
@@ -121,15 +123,21 @@ fn first_tokens(executor: &mut dyn Executor, share: f32) {
     );
 }
 
+/// Within 0.5 % of llama.cpp with exact KV. llama.cpp's own f16 KV moves it by as much (24.04 against 23.92) and away
+/// from the exact 23.80, so that figure is printed and not asked for.
 fn same_perplexity(executor: &mut dyn Executor) {
     let fixture: LlamaCpp = fixture("llamacpp.json");
     let mut run = Run::new(executor);
     let mut sequence = run.sequence(None, &fixture.perplexity.ids, 0);
     run.finish(&mut sequence, 256);
     let ours = perplexity(&sequence);
-    let Perplexity { llamacpp, f32, .. } = fixture.perplexity;
-    println!("{}: perplexity {ours:.4}; llama.cpp {llamacpp}, f32 {f32}", executor.device());
-    assert!((ours / llamacpp - 1.0).abs() <= 0.005 || (ours / f32 - 1.0).abs() <= 0.005, "perplexity {ours}");
+    let Perplexity { llamacpp, llamacpp_f32_kv, f32, .. } = fixture.perplexity;
+    println!(
+        "{}: perplexity {ours:.4}; llama.cpp {llamacpp}, with f32 KV {llamacpp_f32_kv}; exact {f32}",
+        executor.device()
+    );
+    assert!((ours / llamacpp_f32_kv - 1.0).abs() <= 0.005, "perplexity {ours}");
+    assert!((ours / f32 - 1.0).abs() <= 0.005, "perplexity {ours}");
 }
 
 /// The real adapters: the first token PEFT gives, and its logits to `tolerance`.
@@ -145,7 +153,8 @@ fn real_adapters(executor: &mut dyn Executor, weights: &dyn BaseWeights, folder:
         worst = worst.max(off);
         assert!(off <= tolerance, "{:?}: {off} off PEFT's logits", case.adapter);
         let best = (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).expect("a vocabulary");
-        let clear = case.logits[0] - case.logits[1] > 2.0 * tolerance;
+        // The logits of one row are off together, so half the tolerance separates two of them.
+        let clear = case.logits[0] - case.logits[1] > tolerance / 2.0;
         assert!(
             !clear || best == case.ids[0],
             "{:?}: begins with {best}, PEFT with {}",
@@ -199,5 +208,6 @@ fn native_is_within_two_roundings_of_llamacpp() {
 fn native_follows_peft_under_the_real_adapters() {
     let (Some(model), Some(folder)) = (model(), adapters()) else { return };
     let (mut executor, weights) = native(&model);
-    real_adapters(&mut executor, &*weights, &folder, 1.0);
+    // llama.cpp with the same adapters lies up to 0.94 off PEFT; twice that is one rounding each.
+    real_adapters(&mut executor, &*weights, &folder, 1.9);
 }
