@@ -110,7 +110,7 @@ impl Plan {
 
 fn check(chunk: &Chunk<'_>, config: &ModelConfig, pages: usize) -> Result<()> {
     let bad = |field, problem| Err(Error::BadRequest { field, problem });
-    let end = chunk.start + chunk.tokens.len();
+    let end = chunk.start.saturating_add(chunk.tokens.len());
     if chunk.tokens.is_empty() {
         return bad("tokens", "a chunk has no token".to_owned());
     }

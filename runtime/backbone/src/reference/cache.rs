@@ -10,6 +10,7 @@ use half::{bf16, f16};
 pub struct Cache {
     layers: Vec<[Tensor; 2]>,
     pages: u32,
+    dtype: DType,
 }
 
 /// Where the positions of one run lie.
@@ -49,12 +50,17 @@ impl Cache {
         let shape = (pages as usize * PAGE_TOKENS, config.kv_heads, config.head_dim);
         let side = || Tensor::zeros(shape, dtype, device);
         let layers = (0..config.layers).map(|_| Ok([side()?, side()?])).collect::<Result<_>>()?;
-        Ok(Self { layers, pages })
+        Ok(Self { layers, pages, dtype })
     }
 
     /// Pages there are.
     pub fn pages(&self) -> u32 {
         self.pages
+    }
+
+    /// What keys and values are kept as.
+    pub fn dtype(&self) -> DType {
+        self.dtype
     }
 
     /// Writes a run's new keys and values (`[count, kv_heads, head_dim]`) and gives those of all its positions, f32.

@@ -44,6 +44,7 @@ impl Default for ReferenceOptions {
 pub struct Reference {
     config: ModelConfig,
     device: Device,
+    /// Of the weights.
     dtype: DType,
     weights: Weights,
     cache: Cache,
@@ -97,6 +98,15 @@ impl Reference {
         Ok(Self { config, device, dtype, weights, cache, adapters, mapped, fault })
     }
 
+    /// Keeps keys and values in another type from now on, in pages of zeros: to compare with an executor that does.
+    ///
+    /// # Errors
+    /// [`Error::Candle`] where the pages find no memory.
+    pub fn keeping(mut self, kv: DType) -> Result<Self> {
+        self.cache = Cache::new(&self.config, self.cache.pages(), kv, &self.device)?;
+        Ok(self)
+    }
+
     fn deltas(&mut self, adapter: &Arc<Adapter>) -> Result<Arc<Deltas>> {
         if let Some((_, deltas)) = self.adapters.get(&adapter.generation()) {
             return Ok(Arc::clone(deltas));
@@ -122,7 +132,7 @@ impl Reference {
         }
         let end = chunk.start.saturating_add(chunk.tokens.len());
         if end > self.config.context {
-            return bad("start", format!("{end} positions are past the context of {}", self.config.context));
+            return bad("tokens", format!("{end} positions are past the context of {}", self.config.context));
         }
         if end > chunk.pages.len() * PAGE_TOKENS {
             return bad("pages", format!("{} pages cannot hold {end} positions", chunk.pages.len()));
@@ -146,7 +156,7 @@ impl Executor for Reference {
 
     fn page_bytes(&self) -> u64 {
         let values = 2 * self.config.layers * PAGE_TOKENS * self.config.kv_heads * self.config.head_dim;
-        (values * self.dtype.size_in_bytes()) as u64
+        (values * self.cache.dtype().size_in_bytes()) as u64
     }
 
     fn pages(&self) -> u32 {
