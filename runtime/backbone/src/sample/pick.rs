@@ -1,12 +1,8 @@
 //! Choosing among logits: the likeliest, or one drawn from what top-k, min-p and top-p leave.
 //!
-//! Nothing here sorts the vocabulary: the candidates are cut by a threshold or a selection, and only as many as top-p
-//! may need are put in order.
+//! Nothing here sorts the vocabulary: the candidates are cut by thresholds, which selections find in linear time.
 
 use super::params::SamplingParams;
-
-/// Candidates put in order at first for top-p; more follow only if they do not reach the sum.
-const FIRST_SORTED: usize = 64;
 
 /// A token and its logit.
 type Scored = (u32, f32);
@@ -30,18 +26,12 @@ pub(super) fn argmax(logits: &[f32]) -> u32 {
 /// The `count` largest, in order.
 pub(super) fn largest(logits: &[f32], count: usize) -> Vec<Scored> {
     let mut scored: Vec<Scored> = (0u32..).zip(logits.iter().copied()).collect();
-    keep_largest(&mut scored, count);
+    if (1..scored.len()).contains(&count) {
+        scored.select_nth_unstable_by(count - 1, likelier);
+    }
+    scored.truncate(count);
     scored.sort_unstable_by(likelier);
     scored
-}
-
-fn keep_largest(scored: &mut Vec<Scored>, count: usize) {
-    if count < scored.len() {
-        if count > 0 {
-            scored.select_nth_unstable_by(count - 1, likelier);
-        }
-        scored.truncate(count);
-    }
 }
 
 /// `ln(sum(exp(logits)))`, finite for finite input.
@@ -51,56 +41,61 @@ pub(super) fn log_sum_exp(logits: &[f32]) -> f32 {
     top + sum.ln() as f32
 }
 
-/// Draws a token; `chance` is uniform in [0, 1).
-pub(super) fn draw(logits: &[f32], params: &SamplingParams, chance: f64, scratch: &mut Vec<Scored>) -> u32 {
-    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    // A token is min_p times as likely as the likeliest where its scaled logit is ln(min_p) below.
-    let floor =
-        if params.min_p > 0.0 { top + params.temperature * params.min_p.ln() } else { f32::NEG_INFINITY };
-    scratch.clear();
-    let kept = (0u32..)
-        .zip(logits.iter().copied())
-        .filter(|&(_, logit)| logit >= floor && logit > f32::NEG_INFINITY);
-    scratch.extend(kept);
-    if params.top_k > 0 {
-        keep_largest(scratch, usize::try_from(params.top_k).unwrap_or(usize::MAX));
-    }
-    // From here on the second number is a weight.
-    for (_, logit) in scratch.iter_mut() {
-        *logit = ((*logit - top) / params.temperature).exp();
-    }
-    let total: f64 = scratch.iter().map(|&(_, weight)| f64::from(weight)).sum();
-    let total = if params.top_p < 1.0 { cut_at(scratch, f64::from(params.top_p) * total) } else { total };
-    // The selection above leaves an order that is its own; by id it is the same whatever the library does.
-    if params.top_k > 0 || params.top_p < 1.0 {
-        scratch.sort_unstable_by_key(|&(token, _)| token);
-    }
-    walk(scratch, chance * total)
+/// Buffers of one sampler, so that a token allocates nothing.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    /// Candidates in the order of their ids, so that sums and draws are the same whatever a selection does.
+    kept: Vec<Scored>,
+    /// The same in a selection's order.
+    work: Vec<Scored>,
 }
 
-/// Keeps the smallest set of the heaviest whose weights reach `sum`, and returns their sum.
-fn cut_at(scored: &mut Vec<Scored>, sum: f64) -> f64 {
-    let mut sorted = 0;
-    let mut reached = 0.0;
-    let mut step = FIRST_SORTED;
-    while sorted < scored.len() {
-        let rest = &mut scored[sorted..];
-        let count = step.min(rest.len());
-        if count < rest.len() {
-            rest.select_nth_unstable_by(count - 1, likelier);
-        }
-        rest[..count].sort_unstable_by(likelier);
-        for (index, &(_, weight)) in rest[..count].iter().enumerate() {
-            reached += f64::from(weight);
-            if reached >= sum {
-                scored.truncate(sorted + index + 1);
-                return reached;
-            }
-        }
-        sorted += count;
-        step *= 8;
+/// Draws a token; `chance` is uniform in [0, 1).
+pub(super) fn draw(logits: &[f32], params: &SamplingParams, chance: f64, scratch: &mut Scratch) -> u32 {
+    let Scratch { kept, work } = scratch;
+    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    // A token is min_p times as likely as the likeliest where its scaled logit is ln(min_p) below.
+    let floor = if params.min_p > 0.0 { top + params.temperature * params.min_p.ln() } else { f32::MIN };
+    kept.clear();
+    kept.extend((0u32..).zip(logits.iter().copied()).filter(|&(_, logit)| logit >= floor));
+    let count = usize::try_from(params.top_k).unwrap_or(0);
+    if (1..kept.len()).contains(&count) {
+        work.clone_from(kept);
+        let last = *work.select_nth_unstable_by(count - 1, likelier).1;
+        kept.retain(|candidate| likelier(candidate, &last).is_le());
     }
-    reached
+    // From here on the second number is a weight.
+    for (_, logit) in kept.iter_mut() {
+        *logit = ((*logit - top) / params.temperature).exp();
+    }
+    if params.top_p < 1.0 {
+        work.clone_from(kept);
+        let last = last_within(work, f64::from(params.top_p) * total(kept));
+        kept.retain(|candidate| likelier(candidate, &last).is_le());
+    }
+    walk(kept, chance * total(kept))
+}
+
+fn total(scored: &[Scored]) -> f64 {
+    scored.iter().map(|&(_, weight)| f64::from(weight)).sum()
+}
+
+/// The lightest of the smallest set of the heaviest whose weights reach `sum`: halves of halves, in linear time.
+fn last_within(scored: &mut [Scored], mut sum: f64) -> Scored {
+    let mut left = scored;
+    while left.len() > 1 {
+        let middle = left.len() / 2;
+        left.select_nth_unstable_by(middle, likelier);
+        let (heavy, light) = left.split_at_mut(middle);
+        let reached = total(heavy);
+        left = if reached >= sum {
+            heavy
+        } else {
+            sum -= reached;
+            light
+        };
+    }
+    left[0]
 }
 
 /// The candidate under `point` on the line of the weights.
@@ -124,7 +119,7 @@ mod tests {
         let mut counts = vec![0; logits.len()];
         for step in 0..10_000 {
             let chance = (f64::from(step) + 0.5) / 10_000.0;
-            counts[draw(logits, params, chance, &mut Vec::new()) as usize] += 1;
+            counts[draw(logits, params, chance, &mut Scratch::default()) as usize] += 1;
         }
         counts
     }

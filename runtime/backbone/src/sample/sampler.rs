@@ -48,7 +48,7 @@ pub struct Sampler {
     output: Vec<u32>,
     constraint: Option<Constraint>,
     hook: Option<Box<dyn LogitHook>>,
-    scratch: Vec<(u32, f32)>,
+    scratch: pick::Scratch,
 }
 
 impl std::fmt::Debug for Sampler {
@@ -77,7 +77,7 @@ impl Sampler {
             output: Vec::new(),
             constraint: None,
             hook: None,
-            scratch: Vec::new(),
+            scratch: pick::Scratch::default(),
         }
     }
 

@@ -14,7 +14,7 @@ const NONE: u32 = u32::MAX;
 
 /// A hasher for the vocabulary's own keys: they come from the model's file, not from a request.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Mix(u64);
+struct Mix(u64);
 
 impl Mix {
     fn add(&mut self, word: u64) {
@@ -43,13 +43,16 @@ impl Hasher for Mix {
     }
 }
 
-pub(super) type Mixed = BuildHasherDefault<Mix>;
+type Mixed = BuildHasherDefault<Mix>;
+
+/// Token of each text.
+type Ids = HashMap<Box<[u8]>, u32, Mixed>;
 
 /// Merges and the tokens they start from.
 #[derive(Debug)]
 pub(super) struct Bpe {
     /// Token of each text that may come of plain text: no control tokens.
-    ids: HashMap<Box<[u8]>, u32, Mixed>,
+    ids: Ids,
     /// Token of each single byte, or [`NONE`].
     bytes: Box<[u32; 256]>,
     rule: Rule,
@@ -181,8 +184,8 @@ fn falling(score: f32) -> u32 {
 }
 
 /// The tokens that plain text may become.
-fn plain_tokens(table: &Table) -> (HashMap<Box<[u8]>, u32, Mixed>, Box<[u32; 256]>) {
-    let mut ids: HashMap<Box<[u8]>, u32, Mixed> = HashMap::default();
+fn plain_tokens(table: &Table) -> (Ids, Box<[u32; 256]>) {
+    let mut ids = Ids::default();
     ids.reserve(table.len());
     let mut bytes = Box::new([NONE; 256]);
     for id in 0..table.len() as u32 {

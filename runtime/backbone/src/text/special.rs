@@ -59,8 +59,8 @@ impl Specials {
         self.by_text.iter().filter(|(_, added)| added.control).map(|(text, _)| text.as_str())
     }
 
-    /// Cuts a text at the tokens in it: at the added ones, and at control tokens too if `control`. What follows the
-    /// character `mark` is no token.
+    /// Cuts a text at the tokens in it: at the added ones, and at control tokens too if `control`. What follows two
+    /// of the character `mark` is no token.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] where the vocabulary's tokens cannot be compiled into one automaton.
@@ -73,7 +73,7 @@ impl Specials {
         while let Some(found) = regex.find_at(text, from) {
             let added = &self.by_text[found.as_str()];
             from = found.end();
-            let marked = mark.is_some_and(|mark| text[..found.start()].ends_with(mark));
+            let marked = mark.is_some_and(|mark| ends_twice(&text[..found.start()], mark));
             if marked || (added.single_word && !stands_alone(text, found.start(), found.end())) {
                 continue;
             }
@@ -108,9 +108,15 @@ impl Specials {
             // The next search begins one character later, so that tokens that overlap this one are broken too.
             let first = found.as_str().chars().next().map_or(1, char::len_utf8);
             guarded.push_str(&rest[..found.start()]);
-            guarded.push(mark);
+            if first == found.len() {
+                // One character cannot be broken. A single mark would not do: a text may end in one, and what the
+                // template writes behind it is a token all the same.
+                guarded.extend([mark, mark]);
+            }
             guarded.push_str(&found.as_str()[..first]);
-            guarded.push(mark);
+            if first < found.len() {
+                guarded.push(mark);
+            }
             rest = &rest[found.start() + first..];
         }
         guarded.push_str(rest);
@@ -159,6 +165,11 @@ impl Specials {
     }
 }
 
+fn ends_twice(text: &str, mark: char) -> bool {
+    let mut back = text.chars().rev();
+    back.next() == Some(mark) && back.next() == Some(mark)
+}
+
 fn stands_alone(text: &str, start: usize, end: usize) -> bool {
     let word = |c: char| c.is_alphanumeric() || c == '_';
     !text[..start].ends_with(word) && !text[end..].starts_with(word)
@@ -179,11 +190,16 @@ mod tests {
 
     fn specials() -> Specials {
         let token = |id, control| Added { id, control, ..Added::default() };
-        let mut texts =
-            HashMap::from([("<a>", token(1, true)), ("<a>b", token(2, true)), ("[x]", token(3, false))])
-                .into_iter()
-                .map(|(text, added)| (text.to_owned(), added))
-                .collect::<HashMap<_, _>>();
+        let mut texts = HashMap::from([
+            ("<a>", token(1, true)),
+            ("<a>b", token(2, true)),
+            ("[x]", token(3, false)),
+            ("§", token(6, true)),
+            ("aa", token(7, true)),
+        ])
+        .into_iter()
+        .map(|(text, added)| (text.to_owned(), added))
+        .collect::<HashMap<_, _>>();
         texts.insert(
             "<s>".into(),
             Added { id: 4, control: true, strip_before: true, strip_behind: true, single_word: false },
@@ -204,7 +220,7 @@ mod tests {
     #[test]
     fn a_guarded_text_holds_no_control_token_whatever_stands_around_it() {
         let specials = specials();
-        for text in ["<a>", "<a>b", "<<a><a>", "x <", "a> y", " <a", "<", "<a><s>"] {
+        for text in ["<a>", "<a>b", "<<a><a>", "x <", "a> y", " <a", "<", "<a><s>", "§", "x §", "aaa"] {
             let guarded = specials.guard(text, '\u{fdd0}').unwrap().expect("it could be half a token");
             assert_eq!(guarded.replace('\u{fdd0}', ""), text);
             for whole in [guarded.clone(), format!("<{guarded}a>"), format!("<a{guarded}>")] {
@@ -212,7 +228,7 @@ mod tests {
                 assert!(parts.iter().all(|part| matches!(part, Part::Text(_))), "{whole:?}: {parts:?}");
             }
         }
-        assert_eq!(specials.guard("a [x] plain text", '\u{fdd0}').unwrap(), None);
+        assert_eq!(specials.guard("no [x] plain text", '\u{fdd0}').unwrap(), None);
     }
 
     #[test]

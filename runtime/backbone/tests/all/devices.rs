@@ -52,8 +52,11 @@ fn subjects(checkpoint: &Arc<Checkpoint>, plain: bool) -> Vec<Subject> {
     all
 }
 
-#[cfg(feature = "cuda")]
+/// Compiled with or without the feature, so that it cannot rot where no toolkit is.
 fn gpu(checkpoint: &Checkpoint) -> Vec<Subject> {
+    if !cfg!(feature = "cuda") {
+        return Vec::new();
+    }
     let device = match Device::new_cuda(0) {
         Ok(device) => device,
         Err(error) => {
@@ -70,11 +73,6 @@ fn gpu(checkpoint: &Checkpoint) -> Vec<Subject> {
             Subject { executor: Box::new(executor), tolerance }
         })
         .into()
-}
-
-#[cfg(not(feature = "cuda"))]
-fn gpu(_: &Checkpoint) -> Vec<Subject> {
-    Vec::new()
 }
 
 fn plain(tiny: &Tiny, folder: &Path) -> Arc<Checkpoint> {

@@ -9,6 +9,8 @@ use candle_core::Device;
 use coldframe_backbone::adapter::{Adapter, BaseWeights, Limits};
 use coldframe_backbone::checkpoint::Checkpoint;
 use coldframe_backbone::executor::Executor;
+use coldframe_backbone::native::{KvFormat, Native, NativeOptions};
+use coldframe_backbone::pack::Pack;
 use coldframe_backbone::reference::{Reference, ReferenceOptions};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -17,6 +19,9 @@ use std::sync::Arc;
 
 /// Largest difference that is allowed, as a share of the largest logit: what issue 3 promises for f32.
 const TOLERANCE: f32 = 1e-4;
+
+/// The same where keys and values are kept as f16, which alone rounds each of them by up to 2^-11.
+const KV_F16: f32 = 3e-3;
 
 /// A prompt, and what PEFT makes of it.
 #[derive(Debug, Deserialize)]
@@ -99,6 +104,12 @@ fn reference(checkpoint: Checkpoint, _: &Path) -> (Box<dyn Executor>, Arc<dyn Ba
     let executor =
         Reference::new(&checkpoint, Device::Cpu, ReferenceOptions::default()).expect("an executor");
     (Box::new(executor), Arc::new(Files(checkpoint)))
+}
+
+fn native(checkpoint: &Checkpoint, cache: &Path, kv: KvFormat) -> (Box<dyn Executor>, Arc<dyn BaseWeights>) {
+    let pack = Arc::new(Pack::open(checkpoint, cache).expect("a pack"));
+    let options = NativeOptions { threads: 2, pages: 256, kv };
+    (Box::new(Native::new(Arc::clone(&pack), options).expect("an executor")), pack)
 }
 
 impl Case {
@@ -210,6 +221,11 @@ fn every_case(name: &str, tolerance: f32, make: Make) {
 #[test]
 fn candle_computes_what_peft_computes() {
     every_case("candle, f32", TOLERANCE, reference);
+}
+
+#[test]
+fn native_computes_what_peft_computes_but_for_its_f16_kv() {
+    every_case("native, KV in f16", KV_F16, |checkpoint, cache| native(&checkpoint, cache, KvFormat::F16));
 }
 
 #[test]

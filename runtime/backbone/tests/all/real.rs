@@ -8,6 +8,8 @@ use candle_core::Device;
 use coldframe_backbone::adapter::{Adapter, BaseWeights, Limits};
 use coldframe_backbone::checkpoint::Checkpoint;
 use coldframe_backbone::executor::Executor;
+use coldframe_backbone::native::{KvFormat, Native, NativeOptions};
+use coldframe_backbone::pack::Pack;
 use coldframe_backbone::reference::{Reference, ReferenceOptions};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -175,4 +177,27 @@ fn candle_follows_peft_under_the_real_adapters() {
     let (Some(model), Some(folder)) = (model(), adapters()) else { return };
     let (mut executor, weights) = reference(&model);
     real_adapters(&mut executor, &weights, &folder, 0.01);
+}
+
+fn native(model: &Path) -> (Native, Arc<Pack>) {
+    let checkpoint = Checkpoint::open(model).expect("the real model");
+    let pack = Arc::new(Pack::in_memory(&checkpoint).expect("a pack"));
+    let options = NativeOptions { threads: 2, pages: 256, kv: KvFormat::F16 };
+    (Native::new(Arc::clone(&pack), options).expect("an executor"), pack)
+}
+
+#[test]
+fn native_is_within_two_roundings_of_llamacpp() {
+    let Some(model) = model() else { return };
+    let (mut executor, _) = native(&model);
+    // Both round activations to 8 bits, each in its own way: llama.cpp lies one rounding off f32, and so may we.
+    first_tokens(&mut executor, 2.0);
+    same_perplexity(&mut executor);
+}
+
+#[test]
+fn native_follows_peft_under_the_real_adapters() {
+    let (Some(model), Some(folder)) = (model(), adapters()) else { return };
+    let (mut executor, weights) = native(&model);
+    real_adapters(&mut executor, &*weights, &folder, 1.0);
 }

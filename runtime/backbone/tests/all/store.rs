@@ -192,13 +192,6 @@ fn wrong_bytes_are_refused() {
         "digest_mismatch",
         "expected 0000",
     );
-    assert_eq!(
-        place.entries("partial"),
-        Vec::<String>::new()
-            .into_iter()
-            .chain(place.entries("partial").into_iter().filter(|name| name.ends_with(".part")))
-            .collect::<Vec<_>>()
-    );
     assert_eq!(place.store.health().expect("read").partials.bytes, 0, "wrong bytes are not kept");
     place.bad(&web_source(&web, "/page.gguf", b"<html>log in</html>"), "corrupt_file", "no GGUF");
     place.bad(&web_source(&web, "/loop", b"x"), "network", "redirects more than");
@@ -463,6 +456,20 @@ fn removal_keeps_what_others_need() {
     assert_eq!(mapped.metadata().expect("still there").len(), 1_500_004);
     assert_eq!((place.entries("blobs/sha256").len(), place.entries("models").len()), (0, 0));
     assert!(place.store.remove("two").expect_err("gone").to_string().contains("is empty"));
+}
+
+#[test]
+fn nothing_is_removed_while_something_comes() {
+    let place = Place::new();
+    let path = place.file("m.gguf", model(17)).display().to_string();
+    place.pull(&path).expect("pulled");
+    let other = std::fs::File::open(place.store.root().join("lock")).expect("there");
+    other.lock_shared().expect("as a pull holds it");
+    let error = place.store.remove("m").expect_err("locked").to_string();
+    assert!(error.contains("another command works on this store"), "{error}");
+    place.store.resolve("m").expect("still there");
+    drop(other);
+    place.store.remove("m").expect("removed");
 }
 
 #[test]

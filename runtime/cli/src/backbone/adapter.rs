@@ -52,7 +52,7 @@ pub fn run(args: AdapterArgs, ui: &Ui) -> Result<()> {
     let checkpoint = Checkpoint::open(&store.resolve(&args.backbone)?)?;
     let limits = Limits {
         other_base: if args.strict_base { OtherBase::Refuse } else { OtherBase::Warn },
-        base_names: vec![args.backbone.clone()],
+        base_names: store.named(&args.backbone).map_or_else(|_| Vec::new(), |manifest| vec![manifest.name]),
         ..Limits::default()
     };
     let answer = dry_run(&args.path, checkpoint.config(), &limits, Room::ANY);

@@ -59,7 +59,7 @@ pub fn run(args: DoctorArgs, ui: &Ui) -> Result<()> {
     if ui.json {
         let all = serde_json::json!({
             "findings": findings, "machine": machine, "store": health, "home": store.root(),
-            "kernels": coldframe_backbone::kernels::features().tier.name(),
+            "kernels": coldframe_backbone::kernels::features().tier,
         });
         print(&(serde_json::to_string_pretty(&all)? + "\n"))?;
     } else {
@@ -85,7 +85,7 @@ fn processor(machine: &Machine) -> Vec<Finding> {
     let flags = if features.flags.is_empty() { "none".into() } else { features.flags.join(" ") };
     let kernels = format!("{} (of {flags})", features.tier);
     let mut findings = vec![ok("cpu", machine.cpu.clone().unwrap_or_else(|| "not named".into()))];
-    findings.push(match features.tier.name() {
+    findings.push(match features.tier {
         "avx512-vnni" | "avx-vnni" => ok("kernels", kernels),
         "avx2" => {
             told(Word::Note, "kernels", kernels, "no integer dot products: quantised weights run slower")

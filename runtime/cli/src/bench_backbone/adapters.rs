@@ -7,11 +7,8 @@ use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
 /// Shapes taken in turn: those of the three adapters in `functions/adapters`.
-const SHAPES: [(usize, &[Module]); 3] = [
-    (8, &[Module::Q, Module::V]),
-    (8, &Module::ALL),
-    (16, &[Module::Q, Module::K, Module::V, Module::O]),
-];
+const SHAPES: [(usize, &[Module]); 3] =
+    [(8, &[Module::Q, Module::V]), (8, &Module::ALL), (16, &[Module::Q, Module::K, Module::V, Module::O])];
 
 /// What [`write_all`] made, in words.
 pub const MADE: &str = "rank 8 on q,v; rank 8 on all linear layers; rank 16 on q,k,v,o; in turn, f16, seeded";

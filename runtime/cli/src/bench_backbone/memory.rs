@@ -147,7 +147,8 @@ fn files(opened: &Opened) -> Result<Vec<String>> {
 
 /// Bytes of anonymous memory of this process.
 fn anonymous() -> Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").context("/proc/self/status, which Linux has")?;
+    let status =
+        std::fs::read_to_string("/proc/self/status").context("/proc/self/status, which Linux has")?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("RssAnon")?;
     let kilobytes = line.split_ascii_whitespace().next().context("a number")?;
     Ok(kilobytes.parse::<u64>()? * 1024)
@@ -164,7 +165,8 @@ fn cost(opened: &Opened, ui: &Ui) -> Result<Value> {
     let loaded = (0..ADAPTERS).map(|index| load(&paths[index % paths.len()])).collect::<Result<Vec<_>>>()?;
     let grown = anonymous()?.saturating_sub(before);
     let bytes: u64 = loaded.iter().map(|adapter| adapter.bytes()).sum();
-    let files: u64 = (0..ADAPTERS).map(|index| file_bytes(&paths[index % paths.len()])).sum::<Result<u64>>()?;
+    let files: u64 =
+        (0..ADAPTERS).map(|index| file_bytes(&paths[index % paths.len()])).sum::<Result<u64>>()?;
     drop(loaded);
     let left = anonymous()?.saturating_sub(before);
     Ok(json!({

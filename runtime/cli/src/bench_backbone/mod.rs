@@ -78,7 +78,10 @@ pub fn run(args: BenchArgs, ui: &Ui) -> Result<()> {
     report.insert("roofline".to_owned(), roofline(&rates, &opened.pack, &args));
     if args.memory {
         let memory = memory::measure(&args, &mut engine, args.repeat.max(5) as usize, ui)?;
-        report.insert("second_process_private_share".to_owned(), memory["second_process"]["private_share"].clone());
+        report.insert(
+            "second_process_private_share".to_owned(),
+            memory["second_process"]["private_share"].clone(),
+        );
         report.insert("ready_ms".to_owned(), memory["ready"]["median_ms"].clone());
         report.insert("adapter_overhead_share".to_owned(), memory["adapters"]["overhead_share"].clone());
         report.insert("memory".to_owned(), memory);
@@ -88,7 +91,8 @@ pub fn run(args: BenchArgs, ui: &Ui) -> Result<()> {
 
 /// An engine with the pages that the largest case needs; nothing is found in cached pages.
 fn engine(args: &BenchArgs, opened: &Opened) -> Result<Engine> {
-    let decode = args.batch as usize * (DECODE_PROMPT + args.steps as usize + PAGE_TOKENS).div_ceil(PAGE_TOKENS);
+    let decode =
+        args.batch as usize * (DECODE_PROMPT + args.steps as usize + PAGE_TOKENS).div_ceil(PAGE_TOKENS);
     let pages = decode.max(args.prefill.max(128) as usize / PAGE_TOKENS + 1) + args.batch as usize;
     let options = NativeOptions { threads: args.model.threads(), pages, kv: args.model.kv() };
     let native = Native::new(opened.pack.clone(), options)?;
@@ -218,6 +222,7 @@ fn table(report: &Map<String, Value>) -> String {
         number("prefill_of_int8") * 100.0,
         number("decode_batch_of_int8") * 100.0
     );
-    out += &format!("adapters: {}; {}\n", report["adapters"]["made"].as_str().unwrap_or(""), report["device"]);
+    out +=
+        &format!("adapters: {}; {}\n", report["adapters"]["made"].as_str().unwrap_or(""), report["device"]);
     out
 }

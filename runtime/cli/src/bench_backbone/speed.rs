@@ -86,7 +86,8 @@ fn run(engine: &mut Engine, work: &Work, adapters: &[Arc<Adapter>]) -> Result<f6
 
 /// Tokens and seconds of `steps` steps in which every sequence of the group decodes.
 fn decode(engine: &mut Engine, group: &[Option<Arc<Adapter>>], steps: usize) -> Result<(usize, f64)> {
-    let ids = group.iter().map(|adapter| engine.submit(request(engine, DECODE_PROMPT, None, adapter.clone())));
+    let ids =
+        group.iter().map(|adapter| engine.submit(request(engine, DECODE_PROMPT, None, adapter.clone())));
     let ids = ids.collect::<Result<Vec<SequenceId>, _>>()?;
     let mut started = 0;
     while started < ids.len() {

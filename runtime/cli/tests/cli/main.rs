@@ -2,6 +2,7 @@
 //!
 //! Nothing here needs the public data; the variable that names it is taken away from every run.
 
+mod backbone;
 mod compare_errors;
 mod replay_errors;
 mod replay_good;
