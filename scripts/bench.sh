@@ -9,18 +9,14 @@ usage() {
     echo "  peers     tokens a second beside llama.cpp, torch + PEFT and mistral.rs (installs them into target/peers)"
     echo "  backbone  the backbone's promises, measured beside the peers that are installed"
     echo "peers and backbone: COLDFRAME_ADAPTERS names the folder of PEFT adapters to make 16 of (default:"
-    echo "  \$COLDFRAME_DATA/adapters), COLDFRAME_PEERS the peers to install (default: llamacpp torch mistralrs),"
+    echo "  functions/adapters), COLDFRAME_PEERS the peers to install (default: llamacpp torch mistralrs),"
     echo "  COLDFRAME_MODEL a GGUF other than SmolLM2-135M-Instruct; arguments go to scripts/peers/compare.py"
 }
 
 # Our binary beside the peers: $@ are further arguments of compare.py.
 compare() {
     cargo build --release --locked --bin coldframe >&2
-    adapters="${COLDFRAME_ADAPTERS:-${COLDFRAME_DATA:+$COLDFRAME_DATA/adapters}}"
-    if [ -z "$adapters" ]; then
-        echo "bench.sh: set COLDFRAME_ADAPTERS to a folder of PEFT adapters for the model" >&2
-        exit 2
-    fi
+    adapters="${COLDFRAME_ADAPTERS:-functions/adapters}"
     home="${COLDFRAME_PEERS_DIR:-target/peers}"
     exec "$home/venv/bin/python" scripts/peers/compare.py --home "$home" --sources "$adapters" \
         --coldframe "${CARGO_TARGET_DIR:-target}/release/coldframe" "$@"

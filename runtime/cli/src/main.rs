@@ -53,7 +53,7 @@ enum Command {
     Validate(validate::ValidateArgs),
     ReplayInvocations(invocations::InvocationsArgs),
     #[cfg(feature = "backbone")]
-    Generate(Box<generate::GenerateArgs>),
+    Generate(generate::GenerateArgs),
     #[cfg(feature = "backbone")]
     Bench(bench_backbone::BenchArgs),
     #[cfg(feature = "backbone")]
@@ -100,7 +100,7 @@ fn run(command: Command, ui: &ui::Ui) -> anyhow::Result<()> {
         Command::Validate(args) => validate::run(args, ui),
         Command::ReplayInvocations(args) => invocations::run(args, ui),
         #[cfg(feature = "backbone")]
-        Command::Generate(args) => generate::run(*args, ui),
+        Command::Generate(args) => generate::run(args, ui),
         #[cfg(feature = "backbone")]
         Command::Bench(args) => bench_backbone::run(args, ui),
         #[cfg(feature = "backbone")]

@@ -89,6 +89,10 @@ impl<W: Write> Write for Packed<W> {
     }
 }
 
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a file has one writer; the size depends on the compressor's features"
+)]
 enum Kind<W: Write + Send> {
     Text { out: Packed<W>, line: Vec<u8>, json: bool },
     Parquet(Box<parquet::Writer<W>>),

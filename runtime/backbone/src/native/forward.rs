@@ -411,17 +411,18 @@ impl Forward<'_> {
     fn adapt_head(&self, place: usize, piece: usize) {
         let row = self.plan.wanted[place];
         let Some(adapter) = self.adapter(row) else { return };
-        let vocab = self.config.vocab;
-        if let Some(matrix) = adapter.replaced(Site::Head) {
-            let part = piece * HEAD_PIECE..((piece + 1) * HEAD_PIECE).min(vocab);
-            // SAFETY: pieces of a row are apart.
-            let logits = unsafe { self.logits.part(place * vocab + part.start, part.len()) };
-            self.ops.shrink(&rows_of(&matrix, part), self.head_input.acts.row(place), 1.0, logits);
-        } else if piece == 0 && adapter.delta(Site::Head).is_some() {
-            // SAFETY: only the first piece of a row writes here.
-            let logits = unsafe { self.logits.part(place * vocab, vocab) };
-            self.finish_delta(adapter, row, Site::Head, 0, logits);
+        let (vocab, changed) = (self.config.vocab, adapter.delta(Site::Head).is_some());
+        // A delta reaches over the whole row, so the first piece then does all of it.
+        let part = if changed { 0..vocab } else { piece * HEAD_PIECE..((piece + 1) * HEAD_PIECE).min(vocab) };
+        if changed && piece > 0 {
+            return;
         }
+        // SAFETY: pieces of a row are apart, or the first one is alone.
+        let logits = unsafe { self.logits.part(place * vocab + part.start, part.len()) };
+        if let Some(matrix) = adapter.replaced(Site::Head) {
+            self.ops.shrink(&rows_of(&matrix, part), self.head_input.acts.row(place), 1.0, logits);
+        }
+        self.finish_delta(adapter, row, Site::Head, 0, logits);
     }
 
     /// Products of all `rows` with some matrices of equal input, panels shared out among the threads.

@@ -70,7 +70,7 @@ fn request(tenant: u32, seed: u32, prompt: usize, max_tokens: usize) -> Request 
         adapter: None,
         prompt: (0..prompt as u32).map(token).collect(),
         max_tokens: Some(max_tokens),
-        voices: vec![Teller::new(u64::from(seed), VOCAB)],
+        voices: vec![Teller::boxed(u64::from(seed), VOCAB)],
     }
 }
 
@@ -155,13 +155,13 @@ fn a_prefix_is_reused_by_its_own_tenant_and_says_the_same() {
 fn choices_share_the_prompt_and_part_at_the_first_token() {
     let (mut engine, seen) = engine(64, EngineOptions::default());
     let mut many = request(1, 1, 40, 12);
-    many.voices = (0..4).map(|seed| Teller::new(seed, VOCAB)).collect();
+    many.voices = (0..4).map(|seed| Teller::boxed(seed, VOCAB)).collect();
     let first = engine.submit(many).unwrap();
     let outcomes = run(&mut engine);
     assert_eq!(seen.lock().unwrap()[0], [(0, 40)], "the prompt is computed once");
     for seed in 0..4 {
         let mut alone = request(1, 1, 40, 12);
-        alone.voices = vec![Teller::new(seed, VOCAB)];
+        alone.voices = vec![Teller::boxed(seed, VOCAB)];
         assert_eq!(tokens(&outcomes[&first.choice(seed as usize)]), tokens(&solo(alone)));
     }
     assert_eq!(engine.pages().copies, 3, "the shared tail page is copied for all but the last writer");
@@ -175,7 +175,7 @@ fn a_cancelled_choice_leaves_the_others_be() {
                 EngineOptions { max_batched_tokens: 30, max_sequences: 8, ..EngineOptions::default() };
             let (mut engine, _) = engine(64, options);
             let mut many = request(1, 1, 40, 6);
-            many.voices = (0..3).map(|seed| Teller::new(seed, VOCAB)).collect();
+            many.voices = (0..3).map(|seed| Teller::boxed(seed, VOCAB)).collect();
             let first = engine.submit(many).unwrap();
             let mut outcomes = Outcomes::new();
             (0..steps).for_each(|_| step(&mut engine, &mut outcomes));
@@ -186,7 +186,7 @@ fn a_cancelled_choice_leaves_the_others_be() {
             }
             for seed in (0..3).filter(|seed| *seed != victim) {
                 let mut alone = request(1, 1, 40, 6);
-                alone.voices = vec![Teller::new(seed as u64, VOCAB)];
+                alone.voices = vec![Teller::boxed(seed as u64, VOCAB)];
                 assert_eq!(tokens(&outcomes[&first.choice(seed)]), tokens(&solo(alone)));
             }
             assert_eq!(outcomes[&first.choice(victim)].end, Some(Ok(Reason::Cancelled)));

@@ -167,7 +167,7 @@ pub struct Teller {
 
 impl Teller {
     /// A voice that says something else for each seed and ends only at its length.
-    pub fn new(seed: u64, vocab: usize) -> Box<dyn Voice> {
+    pub fn boxed(seed: u64, vocab: usize) -> Box<dyn Voice> {
         Box::new(Self { seed, told: 0, eos: None, tokens: vocab as u32 })
     }
 

@@ -109,7 +109,7 @@ pub struct World<'a> {
 
 impl World<'_> {
     fn request(&self, tenant: u32, asked: &Asked, choices: usize) -> Request {
-        let voice = |choice| Teller::new(asked.seed + choice as u64, self.vocab);
+        let voice = |choice| Teller::boxed(asked.seed + choice as u64, self.vocab);
         Request {
             tenant: TenantId(tenant),
             adapter: asked.adapter.map(|adapter| self.adapters[adapter].clone()),
@@ -221,7 +221,7 @@ fn a_replaced_name_never_finds_the_old_pages() {
             adapter: Some(adapter.clone()),
             prompt: (0..40).collect(),
             max_tokens: Some(4),
-            voices: vec![Teller::new(1, VOCAB)],
+            voices: vec![Teller::boxed(1, VOCAB)],
         };
         let id = engine.submit(request).unwrap();
         run(engine).remove(&id).unwrap()
