@@ -76,7 +76,15 @@ impl BackboneArg {
         let start = Instant::now();
         let tokenizer = Arc::new(Tokenizer::open(checkpoint.text())?);
         let tokenizer_ms = ms(start);
-        Ok(Opened { path, checkpoint, pack, tokenizer, phases: Phases { validate_ms, map_ms, tokenizer_ms } })
+        let names = names(&self.backbone, &path);
+        Ok(Opened {
+            path,
+            names,
+            checkpoint,
+            pack,
+            tokenizer,
+            phases: Phases { validate_ms, map_ms, tokenizer_ms },
+        })
     }
 }
 
@@ -84,6 +92,8 @@ impl BackboneArg {
 pub struct Opened {
     /// Its file or folder.
     pub path: PathBuf,
+    /// What adapters may call it, beside the name in its files.
+    names: Vec<String>,
     /// Its files.
     pub checkpoint: Checkpoint,
     /// Its weights.
@@ -108,10 +118,18 @@ pub struct Phases {
 impl Opened {
     /// Loads an adapter for it.
     pub fn adapter(&self, path: &Path, ui: &Ui) -> Result<Arc<Adapter>> {
-        let adapter = Adapter::load(path, &*self.pack, &Limits::default())?;
+        let limits = Limits { base_names: self.names.clone(), ..Limits::default() };
+        let adapter = Adapter::load(path, &*self.pack, &limits)?;
         adapter.warnings().iter().for_each(|warning| ui.say(warning));
         Ok(Arc::new(adapter))
     }
+}
+
+/// The name it was asked by, and its file's without the format's (`SmolLM2-135M-Instruct.Q4_1.gguf`).
+fn names(asked: &str, path: &Path) -> Vec<String> {
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let short = stem.split_once(".Q").map_or(stem.as_str(), |(name, _)| name).to_owned();
+    vec![asked.to_owned(), short]
 }
 
 /// Maps the weights; the first time on a machine they are packed, with a bar on a terminal.

@@ -64,7 +64,7 @@ pub fn measure(args: &BenchArgs, engine: &mut Engine, times: usize, ui: &Ui) -> 
     let share = first_line(args, Task::Share)?.1;
     let adapters = first_line(args, Task::Adapters)?.1;
     Ok(json!({
-        "ready": { "best_ms": ready[0], "median_ms": ready[ready.len() / 2], "times": times },
+        "ready": { "best_ms": ready[0], "median_ms": super::median(&ready), "times": times },
         "second_process": share,
         "adapters": adapters,
     }))

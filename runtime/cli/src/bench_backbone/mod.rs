@@ -134,7 +134,8 @@ fn best(rates: &[f64]) -> f64 {
 fn median(rates: &[f64]) -> f64 {
     let mut rates = rates.to_vec();
     rates.sort_by(f64::total_cmp);
-    rates.get(rates.len() / 2).copied().unwrap_or(0.0)
+    let (low, high) = (rates.len().saturating_sub(1) / 2, rates.len() / 2);
+    rates.get(low).zip(rates.get(high)).map_or(0.0, |(low, high)| (low + high) / 2.0)
 }
 
 fn figures(rates: &Rates, batch: u32) -> Map<String, Value> {

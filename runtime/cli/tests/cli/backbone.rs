@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 impl Place {
     /// Runs with a store in the test's folder and no word from the environment about hubs and indexes.
-    fn at_home(&self, args: &[&str]) -> Ran {
+    pub(crate) fn at_home(&self, args: &[&str]) -> Ran {
         let mut command = self.command();
         for name in
             ["HF_ENDPOINT", "HF_TOKEN", "PIP_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX", "PIP_FIND_LINKS"]
@@ -21,7 +21,7 @@ impl Place {
         Ran::new(args, &out)
     }
 
-    fn fails(&self, code: i32, args: &[&str], says: &[&str]) {
+    pub(crate) fn fails(&self, code: i32, args: &[&str], says: &[&str]) {
         let ran = self.at_home(args);
         assert_eq!(ran.code, Some(code), "{}: {}", ran.what, ran.stderr);
         for text in says {
@@ -30,7 +30,7 @@ impl Place {
         assert!(!ran.stderr.contains("panicked"), "{}", ran.stderr);
     }
 
-    fn works(&self, args: &[&str]) -> String {
+    pub(crate) fn works(&self, args: &[&str]) -> String {
         let ran = self.at_home(args);
         assert_eq!(ran.code, Some(0), "{}: {}", ran.what, ran.stderr);
         ran.stdout
@@ -38,7 +38,7 @@ impl Place {
 }
 
 /// The real model, where one is named.
-fn model() -> Option<PathBuf> {
+pub(crate) fn model() -> Option<PathBuf> {
     let path = std::env::var_os("COLDFRAME_MODEL").filter(|value| !value.is_empty()).map(PathBuf::from);
     if path.is_none() {
         println!(
