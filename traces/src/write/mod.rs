@@ -94,7 +94,7 @@ impl<W: Write> Write for Packed<W> {
     reason = "a file has one writer; the size depends on the compressor's features"
 )]
 enum Kind<W: Write + Send> {
-    Text { out: Packed<W>, line: Vec<u8>, json: bool },
+    Text { out: Box<Packed<W>>, line: Vec<u8>, json: bool },
     Parquet(Box<parquet::Writer<W>>),
 }
 
@@ -126,7 +126,7 @@ impl<W: Write + Send> TraceWriter<W> {
             csv::head(&mut line, notes)
         }
         out.write_all(&line)?;
-        Ok(Self { kind: Kind::Text { out, line, json }, rows: 0 })
+        Ok(Self { kind: Kind::Text { out: Box::new(out), line, json }, rows: 0 })
     }
 
     /// Writes one record, whose function is in `catalog`.
@@ -154,12 +154,14 @@ impl<W: Write + Send> TraceWriter<W> {
     /// Ends the file and gives the output back.
     pub fn finish(self) -> io::Result<W> {
         match self.kind {
-            Kind::Text { out: Packed::Plain(mut w), .. } => {
-                w.flush()?;
-                Ok(w)
-            }
-            Kind::Text { out: Packed::Gzip(w), .. } => w.finish(),
-            Kind::Text { out: Packed::Zstd(w), .. } => w.finish(),
+            Kind::Text { out, .. } => match *out {
+                Packed::Plain(mut w) => {
+                    w.flush()?;
+                    Ok(w)
+                }
+                Packed::Gzip(w) => w.finish(),
+                Packed::Zstd(w) => w.finish(),
+            },
             Kind::Parquet(writer) => writer.finish(),
         }
     }
