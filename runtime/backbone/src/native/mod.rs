@@ -1,6 +1,6 @@
 //! The CPU executor: own kernels over the mapped pack, a team of threads, paged KV.
 //!
-//! A step is planned once ([`plan`]), then every thread runs the same program ([`forward`]) and meets the others at
+//! A step is planned once (`plan`), then every thread runs the same program (`forward`) and meets the others at
 //! barriers. Every sum has a fixed order that depends on the row alone, so a sequence's logits are the same bits whatever
 //! it is batched with, however its prompt is cut into chunks, and however many threads there are.
 

