@@ -92,7 +92,9 @@ def ours(options, extra=()):
     command = [str(options.coldframe), "--json", "bench", "--backbone", str(options.model), "--threads",
                str(options.threads), "--adapters"]
     command += [str(path.parent) for path in sorted((options.home / "adapters").glob("*/adapter_config.json"))]
-    done = subprocess.run([*command, *extra], stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run([*command, *extra], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"coldframe bench failed:\n{done.stderr}")
     text = done.stdout.strip()
     try:
         return json.loads(text)
