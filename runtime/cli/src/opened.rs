@@ -34,6 +34,8 @@ pub struct BackboneArg {
 /// [`KvFormat`] on the command line.
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq)]
 pub enum Kv {
+    /// As computed: twice the memory of f16
+    F32,
     /// Half precision
     F16,
     /// 8 bits with a scale for each head and position: about half the memory
@@ -49,6 +51,7 @@ impl BackboneArg {
     /// Format of the KV pages.
     pub fn kv(&self) -> KvFormat {
         match self.kv {
+            Kv::F32 => KvFormat::F32,
             Kv::F16 => KvFormat::F16,
             Kv::Q8 => KvFormat::Q8,
         }

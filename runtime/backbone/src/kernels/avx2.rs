@@ -8,8 +8,8 @@
 #![expect(clippy::needless_range_loop, reason = "register blocks are indexed so that they stay in registers")]
 
 use super::acts::{GROUP, Integers, scale_of};
-use super::layout::{Layout, Place, with_layout};
-use super::{Float, Grid, Quantised};
+use super::layout::{Layout, Place, blocks, with_layout};
+use super::{Grid, Run};
 use crate::pack::{Format, PANEL};
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -103,36 +103,27 @@ macro_rules! flavour {
 
             /// Products of quantised panels.
             #[target_feature(enable = $features)]
-            pub fn quantised(w: Quantised<'_>, acts: Integers<'_>, rows: Range<usize>, grid: &mut Grid<'_>) {
+            pub fn quantised(w: Run<'_>, acts: Integers<'_>, rows: Range<usize>, grid: &mut Grid<'_>) {
                 with_layout!(w.format, sweep(w, acts, rows, grid));
             }
 
             #[target_feature(enable = $features)]
-            fn sweep<L: Layout>(
-                w: Quantised<'_>,
-                acts: Integers<'_>,
-                rows: Range<usize>,
-                grid: &mut Grid<'_>,
-            ) {
+            fn sweep<L: Layout>(w: Run<'_>, acts: Integers<'_>, rows: Range<usize>, grid: &mut Grid<'_>) {
                 for panel in 0..grid.panels {
-                    let (mut at, mut left) = (0, rows.len());
-                    while left > 0 {
-                        let count = left.div_ceil(left.div_ceil(ROWS));
-                        let place = Place { row: rows.start + at, at, panel };
+                    for (count, place) in blocks(rows.clone(), ROWS, panel) {
                         match count {
                             1 => block::<L, 1, 2>(w, acts, place, 0, grid),
                             2 => halves::<L, 2>(w, acts, place, grid),
                             3 => halves::<L, 3>(w, acts, place, grid),
                             _ => halves::<L, ROWS>(w, acts, place, grid),
                         }
-                        (at, left) = (at + count, left - count);
                     }
                 }
             }
 
             #[target_feature(enable = $features)]
             fn halves<L: Layout, const R: usize>(
-                w: Quantised<'_>,
+                w: Run<'_>,
                 acts: Integers<'_>,
                 place: Place,
                 grid: &mut Grid<'_>,
@@ -144,7 +135,7 @@ macro_rules! flavour {
             /// Products of `R` rows with `H` halves of a panel, from half `first`.
             #[target_feature(enable = $features)]
             fn block<L: Layout, const R: usize, const H: usize>(
-                w: Quantised<'_>,
+                w: Run<'_>,
                 acts: Integers<'_>,
                 place: Place,
                 first: usize,
@@ -165,7 +156,7 @@ macro_rules! flavour {
                         let mut dots = [[_mm256_setzero_si256(); H]; R];
                         if !L::MIN || ($plain && !L::NIBBLES) {
                             for r in 0..R {
-                                let start = start::<L>($plain, *minus.add(r * groups + group), w.quant.zero);
+                                let start = start::<L>($plain, *minus.add(r * groups + group), w.zero());
                                 dots[r] = [_mm256_set1_epi32(start); H];
                             }
                         }
@@ -278,7 +269,7 @@ const BRAIN: u8 = 2;
 
 /// Products of float panels.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn float(w: Float<'_>, values: &[f32], rows: Range<usize>, grid: &mut Grid<'_>) {
+pub(super) fn float(w: Run<'_>, values: &[f32], rows: Range<usize>, grid: &mut Grid<'_>) {
     match w.format {
         Format::F16 => float_sweep::<HALF>(w, values, rows, grid),
         Format::Bf16 => float_sweep::<BRAIN>(w, values, rows, grid),
@@ -287,12 +278,9 @@ pub(super) fn float(w: Float<'_>, values: &[f32], rows: Range<usize>, grid: &mut
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn float_sweep<const FORMAT: u8>(w: Float<'_>, values: &[f32], rows: Range<usize>, grid: &mut Grid<'_>) {
+fn float_sweep<const FORMAT: u8>(w: Run<'_>, values: &[f32], rows: Range<usize>, grid: &mut Grid<'_>) {
     for panel in 0..grid.panels {
-        let (mut at, mut left) = (0, rows.len());
-        while left > 0 {
-            let count = left.div_ceil(left.div_ceil(FLOAT_ROWS));
-            let place = Place { row: rows.start + at, at, panel };
+        for (count, place) in blocks(rows.clone(), FLOAT_ROWS, panel) {
             match count {
                 1 => float_block::<FORMAT, 1>(w, values, place, grid),
                 2 => float_block::<FORMAT, 2>(w, values, place, grid),
@@ -301,14 +289,13 @@ fn float_sweep<const FORMAT: u8>(w: Float<'_>, values: &[f32], rows: Range<usize
                 5 => float_block::<FORMAT, 5>(w, values, place, grid),
                 _ => float_block::<FORMAT, FLOAT_ROWS>(w, values, place, grid),
             }
-            (at, left) = (at + count, left - count);
         }
     }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
 fn float_block<const FORMAT: u8, const R: usize>(
-    w: Float<'_>,
+    w: Run<'_>,
     values: &[f32],
     place: Place,
     grid: &mut Grid<'_>,

@@ -8,8 +8,8 @@
 #![expect(clippy::needless_range_loop, reason = "register blocks are indexed so that they stay in registers")]
 
 use super::acts::{GROUP, Integers, scale_of};
-use super::layout::{Layout, Place, with_layout};
-use super::{Float, Grid, Quantised};
+use super::layout::{Layout, Place, blocks, with_layout};
+use super::{Grid, Run};
 use crate::pack::{Format, PANEL};
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -41,12 +41,12 @@ pub(super) fn quantise(values: &[f32; GROUP], codes: &mut [i8; GROUP]) -> (f32, 
 
 /// Products of quantised panels.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) fn quantised(w: Quantised<'_>, acts: Integers<'_>, rows: Range<usize>, grid: &mut Grid<'_>) {
+pub(super) fn quantised(w: Run<'_>, acts: Integers<'_>, rows: Range<usize>, grid: &mut Grid<'_>) {
     with_layout!(w.format, sweep(w, acts, rows, grid));
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn sweep<L: Layout>(w: Quantised<'_>, acts: Integers<'_>, rows: Range<usize>, grid: &mut Grid<'_>) {
+fn sweep<L: Layout>(w: Run<'_>, acts: Integers<'_>, rows: Range<usize>, grid: &mut Grid<'_>) {
     let pairs = grid.panels / 2 * 2;
     for panel in (0..pairs).step_by(2) {
         rows_of::<L, 2>(w, acts, rows.clone(), panel, grid);
@@ -58,17 +58,13 @@ fn sweep<L: Layout>(w: Quantised<'_>, acts: Integers<'_>, rows: Range<usize>, gr
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn rows_of<L: Layout, const P: usize>(
-    w: Quantised<'_>,
+    w: Run<'_>,
     acts: Integers<'_>,
     rows: Range<usize>,
     panel: usize,
     grid: &mut Grid<'_>,
 ) {
-    let mut at = 0;
-    let mut left = rows.len();
-    while left > 0 {
-        let count = left.div_ceil(left.div_ceil(ROWS));
-        let place = Place { row: rows.start + at, at, panel };
+    for (count, place) in blocks(rows, ROWS, panel) {
         match count {
             1 => block::<L, 1, P>(w, acts, place, grid),
             2 => block::<L, 2, P>(w, acts, place, grid),
@@ -77,14 +73,13 @@ fn rows_of<L: Layout, const P: usize>(
             5 => block::<L, 5, P>(w, acts, place, grid),
             _ => block::<L, ROWS, P>(w, acts, place, grid),
         }
-        (at, left) = (at + count, left - count);
     }
 }
 
 /// Products of `R` rows with `P` panels.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn block<L: Layout, const R: usize, const P: usize>(
-    w: Quantised<'_>,
+    w: Run<'_>,
     acts: Integers<'_>,
     place: Place,
     grid: &mut Grid<'_>,
@@ -92,7 +87,7 @@ fn block<L: Layout, const R: usize, const P: usize>(
     let groups = w.k / L::GROUP;
     let stride = groups * L::BYTES;
     let nibble = _mm512_set1_epi8(15);
-    let shift = _mm_cvtsi32_si128(w.quant.zero as i32);
+    let shift = _mm_cvtsi32_si128(w.zero() as i32);
     let mut sums = [[_mm512_setzero_ps(); P]; R];
     // SAFETY: `tile_on` checked that the panels, the rows and their groups are within the slices behind these pointers.
     unsafe {
@@ -239,7 +234,7 @@ impl Element for Brain {
 
 /// Products of float panels.
 #[target_feature(enable = "avx512f")]
-pub(super) fn float(w: Float<'_>, values: &[f32], rows: Range<usize>, grid: &mut Grid<'_>) {
+pub(super) fn float(w: Run<'_>, values: &[f32], rows: Range<usize>, grid: &mut Grid<'_>) {
     match w.format {
         Format::F16 => float_sweep::<Half>(w, values, rows, grid),
         Format::Bf16 => float_sweep::<Brain>(w, values, rows, grid),
@@ -248,7 +243,7 @@ pub(super) fn float(w: Float<'_>, values: &[f32], rows: Range<usize>, grid: &mut
 }
 
 #[target_feature(enable = "avx512f")]
-fn float_sweep<E: Element>(w: Float<'_>, values: &[f32], rows: Range<usize>, grid: &mut Grid<'_>) {
+fn float_sweep<E: Element>(w: Run<'_>, values: &[f32], rows: Range<usize>, grid: &mut Grid<'_>) {
     let pairs = grid.panels / 2 * 2;
     for panel in (0..pairs).step_by(2) {
         float_rows::<E, 2>(w, values, rows.clone(), panel, grid);
@@ -260,17 +255,13 @@ fn float_sweep<E: Element>(w: Float<'_>, values: &[f32], rows: Range<usize>, gri
 
 #[target_feature(enable = "avx512f")]
 fn float_rows<E: Element, const P: usize>(
-    w: Float<'_>,
+    w: Run<'_>,
     values: &[f32],
     rows: Range<usize>,
     panel: usize,
     grid: &mut Grid<'_>,
 ) {
-    let mut at = 0;
-    let mut left = rows.len();
-    while left > 0 {
-        let count = left.div_ceil(left.div_ceil(FLOAT_ROWS));
-        let place = Place { row: rows.start + at, at, panel };
+    for (count, place) in blocks(rows, FLOAT_ROWS, panel) {
         match count {
             1 => float_block::<E, 1, P>(w, values, place, grid),
             2 => float_block::<E, 2, P>(w, values, place, grid),
@@ -281,13 +272,12 @@ fn float_rows<E: Element, const P: usize>(
             7 => float_block::<E, 7, P>(w, values, place, grid),
             _ => float_block::<E, FLOAT_ROWS, P>(w, values, place, grid),
         }
-        (at, left) = (at + count, left - count);
     }
 }
 
 #[target_feature(enable = "avx512f")]
 fn float_block<E: Element, const R: usize, const P: usize>(
-    w: Float<'_>,
+    w: Run<'_>,
     values: &[f32],
     place: Place,
     grid: &mut Grid<'_>,

@@ -1,6 +1,7 @@
 //! The layouts of quantised groups as types, so that a kernel is compiled for each.
 
 use crate::pack::PANEL;
+use std::ops::Range;
 
 /// A layout of quantised groups, known when the kernel is compiled.
 pub(super) trait Layout {
@@ -75,4 +76,16 @@ pub(super) struct Place {
     pub at: usize,
     /// Panel, of the run and of the grid.
     pub panel: usize,
+}
+
+/// Rows cut into blocks of at most `most`, as even as can be: how many, and where.
+pub(super) fn blocks(rows: Range<usize>, most: usize, panel: usize) -> impl Iterator<Item = (usize, Place)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let left = rows.len() - at;
+        let count = (left > 0).then(|| left.div_ceil(left.div_ceil(most)))?;
+        let place = Place { row: rows.start + at, at, panel };
+        at += count;
+        Some((count, place))
+    })
 }

@@ -57,45 +57,30 @@ pub fn tile_on(
     }
     assert!(tier.runs(), "this CPU does not run {tier}");
     assert!(rows.end <= acts.rows() && acts.k() == weight.k, "rows {rows:?}, k {} of {}", acts.k(), weight.k);
-    let bytes = weight.panel_range(panels.clone());
+    let run = Run { format: weight.format, k: weight.k, bytes: weight.panel_range(panels.clone()) };
     let mut grid = Grid::new(out, stride, rows.len(), panels.len());
     match weight.format.quant() {
-        Some(quant) => {
-            let weight = Quantised { format: weight.format, quant, k: weight.k, bytes };
-            quantised(tier, weight, acts.integers(quant.group), rows, &mut grid);
-        }
-        None => {
-            float(tier, Float { format: weight.format, k: weight.k, bytes }, acts.values(), rows, &mut grid)
-        }
+        Some(quant) => quantised(tier, run, quant, acts.integers(quant.group), rows, &mut grid),
+        None => float(tier, run, acts.values(), rows, &mut grid),
     }
 }
 
-/// A run of quantised panels.
+/// A run of panels of one matrix.
 #[derive(Debug, Clone, Copy)]
-struct Quantised<'a> {
-    format: Format,
-    quant: Quant,
-    k: usize,
-    bytes: &'a [u8],
-}
-
-impl<'a> Quantised<'a> {
-    fn panels(&self) -> impl Iterator<Item = &'a [u8]> {
-        self.bytes.chunks_exact(self.format.panel_bytes(self.k))
-    }
-}
-
-/// A run of float panels.
-#[derive(Debug, Clone, Copy)]
-struct Float<'a> {
+struct Run<'a> {
     format: Format,
     k: usize,
     bytes: &'a [u8],
 }
 
-impl<'a> Float<'a> {
+impl<'a> Run<'a> {
     fn panels(&self) -> impl Iterator<Item = &'a [u8]> {
         self.bytes.chunks_exact(self.format.panel_bytes(self.k))
+    }
+
+    /// The code of the value 0 is `1 << zero`.
+    fn zero(&self) -> u32 {
+        self.format.quant().map_or(0, |quant| quant.zero)
     }
 }
 
@@ -123,7 +108,14 @@ impl<'a> Grid<'a> {
 }
 
 #[expect(unsafe_code, reason = "the kernels of a tier need its CPU features")]
-fn quantised(tier: Tier, w: Quantised<'_>, acts: Integers<'_>, rows: Range<usize>, grid: &mut Grid<'_>) {
+fn quantised(
+    tier: Tier,
+    w: Run<'_>,
+    quant: Quant,
+    acts: Integers<'_>,
+    rows: Range<usize>,
+    grid: &mut Grid<'_>,
+) {
     match tier {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `tile_on` asserts that this CPU runs the tier, and checked the ranges against the shapes.
@@ -134,12 +126,12 @@ fn quantised(tier: Tier, w: Quantised<'_>, acts: Integers<'_>, rows: Range<usize
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         Tier::Avx2 => unsafe { avx2::plain::quantised(w, acts, rows, grid) },
-        _ => portable::quantised(w, acts, rows, grid),
+        _ => portable::quantised(w, quant, acts, rows, grid),
     }
 }
 
 #[expect(unsafe_code, reason = "the kernels of a tier need its CPU features")]
-fn float(tier: Tier, w: Float<'_>, values: &[f32], rows: Range<usize>, grid: &mut Grid<'_>) {
+fn float(tier: Tier, w: Run<'_>, values: &[f32], rows: Range<usize>, grid: &mut Grid<'_>) {
     match tier {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `tile_on` asserts that this CPU runs the tier, and checked the ranges against the shapes.

@@ -1,23 +1,29 @@
 //! The products in plain Rust: what every other tier is tested against, and what other CPUs run.
 
 use super::acts::{GROUP, Integers};
-use super::{Float, Grid, Quantised};
-use crate::pack::{Format, PANEL, panels};
+use super::{Grid, Run};
+use crate::pack::{Format, PANEL, Quant, panels};
 use std::ops::Range;
 
 type Lanes = [f32; PANEL];
 
 /// Products of quantised panels.
-pub(super) fn quantised(w: Quantised<'_>, acts: Integers<'_>, rows: Range<usize>, grid: &mut Grid<'_>) {
+pub(super) fn quantised(
+    w: Run<'_>,
+    quant: Quant,
+    acts: Integers<'_>,
+    rows: Range<usize>,
+    grid: &mut Grid<'_>,
+) {
     for (row, at) in rows.zip(0..) {
         for (panel, bytes) in w.panels().enumerate() {
-            *grid.cell(at, panel) = quantised_cell(w, bytes, acts, row);
+            *grid.cell(at, panel) = quantised_cell(quant, bytes, acts, row);
         }
     }
 }
 
-fn quantised_cell(w: Quantised<'_>, panel: &[u8], acts: Integers<'_>, row: usize) -> Lanes {
-    let (quant, codes) = (w.quant, &acts.codes[row * acts.k..]);
+fn quantised_cell(quant: Quant, panel: &[u8], acts: Integers<'_>, row: usize) -> Lanes {
+    let codes = &acts.codes[row * acts.k..];
     let groups = acts.k / quant.group;
     let mut sums = [0.0; PANEL];
     for (group, bytes) in panel.chunks_exact(quant.group_bytes()).enumerate() {
@@ -54,7 +60,7 @@ fn group_dots(bits: usize, lines: &[u8], codes: &[i8], start: i32) -> [i32; PANE
 }
 
 /// Products of float panels.
-pub(super) fn float(w: Float<'_>, values: &[f32], rows: Range<usize>, grid: &mut Grid<'_>) {
+pub(super) fn float(w: Run<'_>, values: &[f32], rows: Range<usize>, grid: &mut Grid<'_>) {
     let mut wide: Vec<f32> = vec![0.0; w.k * PANEL];
     for (panel, bytes) in w.panels().enumerate() {
         widen(w.format, bytes, &mut wide);

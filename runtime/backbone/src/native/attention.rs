@@ -132,41 +132,49 @@ unsafe fn gather(tile: &mut Attend<'_>) {
 unsafe fn load_page<L: Lanes>(head: &PageHead<'_>, scratch: &mut Scratch, dim: usize, padded: usize) {
     unsafe {
         match head {
-            PageHead::F16 { keys, values } => {
-                for d in 0..dim {
-                    L::load_f16(keys.as_ptr().add(d * LANES)).store(scratch.keys.as_mut_ptr().add(d * LANES));
+            PageHead::F32 { keys, values } => {
+                scratch.keys[..dim * LANES].copy_from_slice(keys);
+                for (from, to) in values.chunks_exact(dim).zip(scratch.values.chunks_exact_mut(padded)) {
+                    to[..dim].copy_from_slice(from);
                 }
-                for t in 0..PAGE_TOKENS {
-                    let (from, to) =
-                        (values.as_ptr().add(t * dim), scratch.values.as_mut_ptr().add(t * padded));
-                    for d in (0..dim / LANES * LANES).step_by(LANES) {
-                        L::load_f16(from.add(d)).store(to.add(d));
-                    }
-                    for d in dim / LANES * LANES..dim {
-                        *to.add(d) = (*from.add(d)).to_f32();
-                    }
+            }
+            PageHead::F16 { keys, values } => {
+                for (from, to) in keys.chunks_exact(LANES).zip(scratch.keys.chunks_exact_mut(LANES)) {
+                    L::load_f16(from.as_ptr()).store(to.as_mut_ptr());
+                }
+                for (from, to) in values.chunks_exact(dim).zip(scratch.values.chunks_exact_mut(padded)) {
+                    widen(from, to, |from| L::load_f16(from), |value| value.to_f32());
                 }
             }
             PageHead::Q8 { keys, key_scales, values, value_scales } => {
                 let scales = L::load(key_scales.as_ptr());
-                for d in 0..dim {
-                    let lanes = L::load_i8(keys.as_ptr().add(d * LANES)).mul(scales);
-                    lanes.store(scratch.keys.as_mut_ptr().add(d * LANES));
+                for (from, to) in keys.chunks_exact(LANES).zip(scratch.keys.chunks_exact_mut(LANES)) {
+                    L::load_i8(from.as_ptr()).mul(scales).store(to.as_mut_ptr());
                 }
-                for t in 0..PAGE_TOKENS {
-                    let (from, to) =
-                        (values.as_ptr().add(t * dim), scratch.values.as_mut_ptr().add(t * padded));
-                    let scale = L::splat(value_scales[t]);
-                    for d in (0..dim / LANES * LANES).step_by(LANES) {
-                        L::load_i8(from.add(d)).mul(scale).store(to.add(d));
-                    }
-                    for d in dim / LANES * LANES..dim {
-                        *to.add(d) = f32::from(*from.add(d)) * value_scales[t];
-                    }
+                let rows = values.chunks_exact(dim).zip(scratch.values.chunks_exact_mut(padded));
+                for ((from, to), &scale) in rows.zip(*value_scales) {
+                    let lanes = L::splat(scale);
+                    widen(from, to, |from| L::load_i8(from).mul(lanes), |value| f32::from(value) * scale);
                 }
             }
         }
     }
+}
+
+/// Turns a row of stored values into floats: whole registers with `wide`, what is left over with `one`.
+#[inline(always)]
+unsafe fn widen<T: Copy, L: Lanes>(
+    from: &[T],
+    to: &mut [f32],
+    wide: impl Fn(*const T) -> L,
+    one: impl Fn(T) -> f32,
+) {
+    let whole = from.len() / LANES * LANES;
+    for at in (0..whole).step_by(LANES) {
+        // SAFETY: sixteen elements lie at `at` in both.
+        unsafe { wide(from.as_ptr().add(at)).store(to.as_mut_ptr().add(at)) };
+    }
+    to[whole..].iter_mut().zip(&from[whole..]).for_each(|(to, from)| *to = one(*from));
 }
 
 /// Scores of four query vectors with the page's sixteen keys, into `weights`.

@@ -98,7 +98,7 @@ impl Forward<'_> {
         memory.row.resize(self.config.width.max(self.config.ffn).max(self.q_width()), 0.0);
         let mut phase = Phase { worker, counters: self.counters, next: 0 };
         let rows = self.plan.rows.len();
-        phase.rows(rows, |row| self.embed(row, memory));
+        phase.rows(rows, |row| self.embed(row));
         for layer in 0..self.config.layers {
             self.block(layer, &mut phase, memory);
         }
@@ -203,7 +203,7 @@ impl Forward<'_> {
     }
 
     /// Embeds a token and works out its angles.
-    fn embed(&self, row: usize, memory: &mut ThreadMemory) {
+    fn embed(&self, row: usize) {
         let (token, position) = (self.plan.rows[row].token as usize, self.plan.rows[row].position);
         let x = self.row(&self.x, row, self.config.width);
         let replaced = self.adapter(row).and_then(|adapter| adapter.replaced(Site::Embed));
@@ -223,7 +223,6 @@ impl Forward<'_> {
         if self.config.embed_scale != 1.0 {
             x.iter_mut().for_each(|x| *x *= self.config.embed_scale);
         }
-        let _ = memory;
         for (angles, frequencies) in self.angles.iter().zip(self.frequencies) {
             let (cos, sin) =
                 self.row(angles, row, self.config.head_dim).split_at_mut(self.config.head_dim / 2);

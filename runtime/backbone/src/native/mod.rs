@@ -143,6 +143,7 @@ impl Executor for Native {
 
     fn device(&self) -> String {
         let kv = match self.kv.format() {
+            KvFormat::F32 => "f32",
             KvFormat::F16 => "f16",
             KvFormat::Q8 => "q8",
         };

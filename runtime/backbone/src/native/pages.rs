@@ -1,7 +1,7 @@
 //! The memory of KV pages: one anonymous map, keys and values of sixteen positions side by side for the kernels.
 //!
 //! For each layer and KV head a page holds keys `[head_dim][16]`, so that positions are lanes, and values
-//! `[16][head_dim]`; as f16, or as 8-bit integers with one scale for each position. Who owns a page is not known here.
+//! `[16][head_dim]`; as f32, as f16, or as 8-bit integers with one scale for each position. Who owns a page is not known here.
 
 #![expect(unsafe_code, reason = "threads write different positions of one map")]
 
@@ -15,6 +15,8 @@ use memmap2::MmapMut;
 /// How keys and values are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KvFormat {
+    /// As they are computed: twice the memory of f16, for numbers that are to be exact.
+    F32,
     /// IEEE half.
     #[default]
     F16,
@@ -42,6 +44,13 @@ unsafe impl Sync for KvPages {}
 /// Keys and values of one page, layer and head.
 #[derive(Debug)]
 pub enum PageHead<'a> {
+    /// Floats.
+    F32 {
+        /// `[head_dim][16]`.
+        keys: &'a [f32],
+        /// `[16][head_dim]`.
+        values: &'a [f32],
+    },
     /// Halves.
     F16 {
         /// `[head_dim][16]`.
@@ -92,7 +101,7 @@ impl KvPages {
         self.format
     }
 
-    /// Bytes of a page, to read or to overwrite.
+    /// Bytes of a page.
     pub fn page(&self, page: PageId) -> &[u8] {
         let start = page.0 as usize * self.page_bytes();
         &self.memory[start..start + self.page_bytes()]
@@ -127,6 +136,10 @@ impl KvPages {
         // SAFETY: the layout of `head_bytes`; blocks are multiples of 4 bytes, so all parts are aligned.
         unsafe {
             match self.format {
+                KvFormat::F32 => PageHead::F32 {
+                    keys: std::slice::from_raw_parts(at.cast(), elements),
+                    values: std::slice::from_raw_parts(at.cast::<f32>().add(elements), elements),
+                },
                 KvFormat::F16 => PageHead::F16 {
                     keys: std::slice::from_raw_parts(at.cast(), elements),
                     values: std::slice::from_raw_parts(at.cast::<f16>().add(elements), elements),
@@ -166,6 +179,11 @@ impl KvPages {
         // SAFETY: inside the block by the assertions; the caller keeps other threads away.
         unsafe {
             match self.format {
+                KvFormat::F32 => {
+                    let (keys, values) = (at.cast::<f32>(), at.cast::<f32>().add(elements + slot * dim));
+                    key.iter().enumerate().for_each(|(d, key)| *keys.add(d * PAGE_TOKENS + slot) = *key);
+                    std::slice::from_raw_parts_mut(values, dim).copy_from_slice(value);
+                }
                 KvFormat::F16 => {
                     let (keys, values) = (at.cast::<f16>(), at.cast::<f16>().add(elements));
                     let place = std::slice::from_raw_parts_mut(values.add(slot * dim), dim);
@@ -198,6 +216,7 @@ fn quantise(values: &[f32], mut put: impl FnMut(usize, i8)) -> f32 {
 fn head_bytes(format: KvFormat, head_dim: usize) -> usize {
     let elements = 2 * PAGE_TOKENS * head_dim;
     match format {
+        KvFormat::F32 => 4 * elements,
         KvFormat::F16 => 2 * elements,
         KvFormat::Q8 => elements + 2 * PAGE_TOKENS * size_of::<f32>(),
     }

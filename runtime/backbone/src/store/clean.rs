@@ -2,7 +2,9 @@
 
 use super::blobs::hash_file;
 use super::{Manifest, Store, Watch, entries};
+use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
+use crate::pack::Pack;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fs;
@@ -62,7 +64,7 @@ pub struct Health {
 }
 
 impl Store {
-    /// Hashes a backbone's files again.
+    /// Hashes a backbone's files again, and its pack if one was made. A pack whose header is broken is made again.
     ///
     /// # Errors
     /// [`Error::Io`] where one cannot be read, [`Error::Interrupted`].
@@ -79,7 +81,25 @@ impl Store {
             };
             Ok(Verified { file: file.path.clone(), path, bytes: file.bytes, damage })
         };
-        manifest.files.iter().map(check).collect()
+        let mut files: Vec<Verified> = manifest.files.iter().map(check).collect::<Result<_>>()?;
+        if files.iter().all(|file| file.damage.is_none()) {
+            files.extend(self.verify_pack(manifest)?);
+        }
+        Ok(files)
+    }
+
+    /// Hashes a backbone's pack again, where one was made.
+    fn verify_pack(&self, manifest: &Manifest) -> Result<Option<Verified>> {
+        // A model that does not open is whole all the same; it just never had a pack.
+        let Ok(checkpoint) = Checkpoint::open(&self.model_path(manifest)?) else { return Ok(None) };
+        let path = Pack::path_for(&checkpoint, &self.packs());
+        let Ok(found) = fs::metadata(&path) else { return Ok(None) };
+        let damage = match Pack::open(&checkpoint, &self.packs())?.verify() {
+            Ok(()) => None,
+            Err(Error::Digest { .. }) => Some(Damage::Changed),
+            Err(error) => return Err(error),
+        };
+        Ok(Some(Verified { file: "pack".to_owned(), path, bytes: found.len(), damage }))
     }
 
     /// Where the bytes of a backbone's file lie.
@@ -103,8 +123,27 @@ impl Store {
             return Err(self.missing(name, &self.names()?));
         }
         let _lock = self.lock(true)?;
+        let pack = self.own_pack(name);
         fs::remove_file(&path).map_err(Error::io(&path))?;
-        self.collect()
+        let mut removed = self.collect()?;
+        if let Some(pack) = pack.filter(|pack| pack.is_file()) {
+            removed.add(&pack);
+            fs::remove_file(&pack).map_err(Error::io(&pack))?;
+            // The lock is an empty file that the next maker makes again.
+            let _ = fs::remove_file(pack.with_extension("lock"));
+        }
+        Ok(removed)
+    }
+
+    /// Where the pack of a backbone lies that no other name shares; `None` where its files no longer open.
+    fn own_pack(&self, name: &str) -> Option<PathBuf> {
+        let manifest = self.named(name).ok()?;
+        let shared = |other: &Manifest| other.name != manifest.name && other.digest() == manifest.digest();
+        if self.list().ok()?.iter().flatten().any(shared) {
+            return None;
+        }
+        let checkpoint = Checkpoint::open(&self.model_path(&manifest).ok()?).ok()?;
+        Some(Pack::path_for(&checkpoint, &self.packs()))
     }
 
     /// Removes blobs, model folders and old downloads that nothing names.

@@ -80,7 +80,7 @@ fn subjects(checkpoint: &Arc<Checkpoint>, plain: bool) -> Vec<Subject> {
     all
 }
 
-fn native(checkpoint: &Checkpoint, plain: bool) -> [Subject; 2] {
+fn native(checkpoint: &Checkpoint, plain: bool) -> [Subject; 3] {
     let pack = Arc::new(Pack::in_memory(checkpoint).expect("a pack"));
     let executor = |kv| {
         let options = NativeOptions { threads: 2, pages: PAGES as usize, kv };
@@ -89,6 +89,7 @@ fn native(checkpoint: &Checkpoint, plain: bool) -> [Subject; 2] {
     let (f16, q8) =
         if plain { (KV_F16_TOLERANCE, KV_Q8_TOLERANCE) } else { (ROUNDED_TOLERANCE, ROUNDED_TOLERANCE) };
     [
+        Subject::new(executor(KvFormat::F32), if plain { F32_TOLERANCE } else { ROUNDED_TOLERANCE }),
         Subject { kv: DType::F16, ..Subject::new(executor(KvFormat::F16), f16) },
         Subject::new(executor(KvFormat::Q8), q8),
     ]

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Largest difference that is allowed, as a share of the largest logit: what issue 3 promises for f32.
+/// Largest difference that is allowed, as a share of the largest logit: the promise for f32 weights.
 const TOLERANCE: f32 = 1e-4;
 
 /// The same where keys and values are kept as f16, which alone rounds each of them by up to 2^-11.
@@ -225,6 +225,11 @@ fn every_case(name: &str, tolerance: f32, make: Make) {
 #[test]
 fn candle_computes_what_peft_computes() {
     every_case("candle, f32", TOLERANCE, reference);
+}
+
+#[test]
+fn native_computes_what_peft_computes() {
+    every_case("native, KV in f32", TOLERANCE, |checkpoint, cache| native(&checkpoint, cache, KvFormat::F32));
 }
 
 #[test]

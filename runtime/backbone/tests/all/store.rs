@@ -1,7 +1,11 @@
 //! The store against a small web server of its own: what is kept, what is resumed, what is refused.
 
+use crate::tiny::Tiny;
 use crate::web::{Answer, Asked, Web};
+use candle_core::quantized::GgmlDType;
 use coldframe_backbone::Error;
+use coldframe_backbone::checkpoint::Checkpoint;
+use coldframe_backbone::pack::Pack;
 use coldframe_backbone::store::{Damage, Format, Places, Pull, Pulled, Store, Watch};
 use sha2::{Digest, Sha256};
 use std::io::Write;
@@ -456,6 +460,38 @@ fn removal_keeps_what_others_need() {
     assert_eq!(mapped.metadata().expect("still there").len(), 1_500_004);
     assert_eq!((place.entries("blobs/sha256").len(), place.entries("models").len()), (0, 0));
     assert!(place.store.remove("two").expect_err("gone").to_string().contains("is empty"));
+}
+
+#[test]
+fn a_pack_is_verified_and_removed_with_the_last_name_of_its_model() {
+    let place = Place::new();
+    let path = place.folder.path().join("tiny.gguf");
+    Tiny::default().write_gguf(&path, GgmlDType::Q8_0);
+    for name in ["one", "two"] {
+        let pull = Pull { name: Some(name.into()), ..from(&path.display().to_string()) };
+        place.store.pull(&pull, &Watch::SILENT).expect("pulled");
+    }
+    let found = || {
+        let manifest = place.store.named("one").expect("named");
+        let files = place.store.verify(&manifest, &Watch::SILENT).expect("verified");
+        files.into_iter().find(|file| file.file == "pack").map(|file| file.damage)
+    };
+    assert_eq!(found(), None, "none was made yet");
+    let checkpoint = Checkpoint::open(&place.store.resolve("one").expect("resolved")).expect("a model");
+    let pack =
+        Pack::open(&checkpoint, &place.store.packs()).expect("a pack").path().expect("a file").to_owned();
+    assert_eq!(found(), Some(None));
+
+    let mut bytes = std::fs::read(&pack).expect("read");
+    *bytes.last_mut().expect("bytes") ^= 1;
+    std::fs::remove_file(&pack).expect("removed");
+    std::fs::write(&pack, bytes).expect("written");
+    assert_eq!(found(), Some(Some(Damage::Changed)));
+
+    place.store.remove("one").expect("removed");
+    assert!(pack.exists(), "the other name has the same model");
+    place.store.remove("two").expect("removed");
+    assert_eq!(place.entries("packs"), Vec::<String>::new());
 }
 
 #[test]

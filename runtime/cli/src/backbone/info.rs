@@ -3,6 +3,7 @@
 use super::{columns, size};
 use anyhow::Result;
 use coldframe_backbone::checkpoint::{Checkpoint, TextSource};
+use coldframe_backbone::pack::Pack;
 use coldframe_backbone::store::Manifest;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -37,6 +38,8 @@ pub struct Info {
     kv_bytes_per_token_f16: u64,
     types: BTreeMap<String, Kind>,
     mapped_bytes: u64,
+    pack: PathBuf,
+    pack_made: bool,
     tokenizer: String,
     chat_template: bool,
     licence: Option<String>,
@@ -44,8 +47,9 @@ pub struct Info {
 
 impl Info {
     /// Opens a model and reads its header.
-    pub fn read(path: &Path, manifest: Option<Manifest>) -> Result<Self> {
+    pub fn read(path: &Path, manifest: Option<Manifest>, packs: &Path) -> Result<Self> {
         let checkpoint = Checkpoint::open(path)?;
+        let pack = Pack::path_for(&checkpoint, packs);
         let config = checkpoint.config();
         let types = types(&checkpoint)?;
         let (tokenizer, chat_template, licence) = text(&checkpoint);
@@ -67,6 +71,8 @@ impl Info {
             kv_bytes_per_token_f16: (2 * 2 * config.layers * config.kv_heads * config.head_dim) as u64,
             types,
             mapped_bytes: checkpoint.mappings().map(|mapping| mapping.bytes().len() as u64).sum(),
+            pack_made: pack.is_file(),
+            pack,
             tokenizer,
             chat_template,
             licence: kept.or(licence),
@@ -99,6 +105,14 @@ impl Info {
             (
                 "would map",
                 format!("{} bytes ({}), shared and read-only", self.mapped_bytes, size(self.mapped_bytes)),
+            ),
+            (
+                "pack",
+                format!(
+                    "{}: {}",
+                    if self.pack_made { "made" } else { "made at first use" },
+                    self.pack.display()
+                ),
             ),
             ("tokenizer", self.tokenizer.clone()),
             ("chat template", template.into()),

@@ -157,7 +157,7 @@ fn row(manifest: &Manifest) -> [String; 6] {
 fn info(store: &Store, model: &str, ui: &Ui) -> Result<()> {
     let path = store.resolve(model)?;
     let manifest = store.named(model).ok().filter(|_| !model.contains('/'));
-    let info = Info::read(&path, manifest)?;
+    let info = Info::read(&path, manifest, &store.packs())?;
     if ui.json { print(&(serde_json::to_string_pretty(&info)? + "\n")) } else { print(&info.table()) }
 }
 
@@ -188,7 +188,9 @@ fn verify(store: &Store, names: &[String], ui: &Ui) -> Result<()> {
         print(&columns(&rows.collect::<Vec<_>>()))?;
     }
     if damaged > 0 {
-        bail!("{damaged} files are missing or changed: pull their models again to repair them");
+        bail!(
+            "{damaged} files are missing or changed: pull their models again to repair them; delete a changed pack and it is made again"
+        );
     }
     Ok(())
 }
