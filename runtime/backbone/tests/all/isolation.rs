@@ -4,9 +4,9 @@
 use crate::engine::{Outcome, Outcomes, run, step};
 use crate::fake::{Fake, Teller, VOCAB};
 use crate::peft::adapters;
-use crate::tiny::{Float, Tiny};
+use crate::tiny::{Float, Tiny, real_model};
 use candle_core::quantized::GgmlDType;
-use coldframe_backbone::adapter::Adapter;
+use coldframe_backbone::adapter::{Adapter, BaseWeights, Limits};
 use coldframe_backbone::checkpoint::Checkpoint;
 use coldframe_backbone::engine::{Engine, EngineOptions, Reason, Request, SequenceId};
 use coldframe_backbone::error::Result;
@@ -18,6 +18,7 @@ use coldframe_backbone::pack::Pack;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Something a host does.
@@ -318,4 +319,32 @@ fn everything_said_by_a_quantised_model_in_company_is_said_alone() {
     let path = folder.path().join("model.gguf");
     Tiny::default().write_gguf(&path, GgmlDType::Q4_1);
     check_native(&Checkpoint::open(&path).unwrap(), KvFormat::Q8, 2, 8);
+}
+
+#[test]
+fn the_real_model_says_in_a_mixed_batch_what_it_says_alone() {
+    let Some(path) = real_model() else { return };
+    let pack = Arc::new(Pack::in_memory(&Checkpoint::open(&path).unwrap()).unwrap());
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../functions/adapters");
+    let load = |name| Arc::new(Adapter::load(&folder.join(name), &*pack, &Limits::default()).unwrap());
+    let adapters = ["pirate", "json", "shout"].map(load);
+    let executor = |pages: u32| {
+        let options = NativeOptions { threads: 2, pages: pages as usize, kv: KvFormat::F16 };
+        Box::new(Poisoned::new(Box::new(Native::new(pack.clone(), options).unwrap()))) as Box<dyn Executor>
+    };
+    let vocab = pack.config().vocab;
+    let world = World { executor: &executor, adapters: &adapters, vocab };
+    let mut moves: Vec<_> = (0..3).map(|name| Move::Replace { name, adapter: Some(name) }).collect();
+    for (prompt, length) in [(0, 33), (1, 7), (2, 20), (0, 33)] {
+        for name in 0..3 {
+            moves.push(Move::Submit { tenant: 0, name, prompt, length, most: 10, choices: 1 });
+        }
+        moves.push(Move::Steps(3));
+        moves.push(Move::Preempt { which: prompt as usize });
+    }
+    moves.push(Move::Replace { name: 0, adapter: None });
+    moves.push(Move::Submit { tenant: 0, name: 0, prompt: 0, length: 33, most: 10, choices: 2 });
+    // So many sequences of three pages cannot all run at once.
+    let options = EngineOptions { max_batched_tokens: 48, max_sequences: 12, ..EngineOptions::default() };
+    world.check(16, options, &moves).unwrap();
 }
