@@ -4,6 +4,7 @@
 //! core on one task, the engine on its thread, handlers in the sandbox. [`call`] and [`records`] are the seams between
 //! them: `http` knows no engine, `live` no HTTP, `store` neither.
 
+pub mod admin;
 pub mod call;
 pub mod records;
 pub mod store;

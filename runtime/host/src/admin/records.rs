@@ -1,0 +1,83 @@
+//! Rows of the books as the admin API gives them out.
+
+use crate::records::Scope;
+use serde::{Deserialize, Serialize};
+
+/// A change somebody asked for, and how it ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditLine {
+    /// Milliseconds since 1970.
+    pub at_ms: u64,
+    /// The tenant it concerns.
+    pub tenant: String,
+    /// Public part of the key that asked; empty where keys are not in use.
+    pub key: String,
+    /// What the key may do.
+    pub scope: Scope,
+    /// Name of the action.
+    pub action: String,
+    /// What it is about.
+    pub target: String,
+    /// `ok`, or the error's code.
+    pub outcome: String,
+    /// The record's revision afterwards.
+    pub revision: Option<u64>,
+    /// `x-request-id`.
+    pub request_id: String,
+}
+
+/// A line of the audit log with its number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditRow {
+    /// Grows with every line.
+    pub number: u64,
+    /// The line.
+    #[serde(flatten)]
+    pub line: AuditLine,
+}
+
+/// A sum over the ledger.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsageRow {
+    /// Whose.
+    pub tenant: String,
+    /// Of which function; absent in sums by tenant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub function: Option<String>,
+    /// Beginning of the hour or day, milliseconds since 1970; absent in sums over all time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_ms: Option<u64>,
+    /// Requests.
+    pub requests: u64,
+    /// Of these, refused or failed.
+    pub errors: u64,
+    /// Of these, cold.
+    pub cold_starts: u64,
+    /// Tokens of prompts.
+    pub prompt_tokens: u64,
+    /// Tokens of answers.
+    pub completion_tokens: u64,
+    /// Device time, nanoseconds.
+    pub device_ns: u64,
+    /// The sandbox's CPU, nanoseconds.
+    pub sandbox_ns: u64,
+    /// Byte-seconds of device memory held.
+    pub device_byte_seconds: u64,
+    /// Money, 10⁻⁹ dollars.
+    pub nanodollars: u64,
+}
+
+/// A line that a function's code logged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogRow {
+    /// Grows with every line.
+    pub number: u64,
+    /// Milliseconds since 1970.
+    pub at_ms: u64,
+    /// `x-request-id` of the call.
+    pub request_id: String,
+    /// `trace`, `debug`, `info`, `warn` or `error`.
+    pub level: String,
+    /// The line.
+    pub message: String,
+}
