@@ -4,6 +4,9 @@
 //! core on one task, the engine on its thread, handlers in the sandbox. [`call`] and [`records`] are the seams between
 //! them: `http` knows no engine, `live` no HTTP, `store` neither.
 
+pub mod auth;
 pub mod call;
+pub mod catalog;
+pub mod quota;
 pub mod records;
 pub mod store;
