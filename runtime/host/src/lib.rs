@@ -5,6 +5,9 @@
 //! them: `http` knows no engine, `live` no HTTP, `store` neither.
 
 pub mod admin;
+pub mod auth;
 pub mod call;
+pub mod catalog;
+pub mod quota;
 pub mod records;
 pub mod store;

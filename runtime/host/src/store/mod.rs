@@ -3,6 +3,31 @@
 //! [`Registry`] holds records and changes them by compare-and-swap, [`Blobs`] holds bytes by SHA-256, [`Jobs`] is a
 //! queue with leases, [`Fleet`] tells who is there. Errors are of three kinds only: nothing happened, it may have
 //! happened, it cannot be tried now. No request path writes to the registry; reads are served from a snapshot.
+//! Beside the four stand [`Journal`] (what happened) and [`StateStore`] (what functions keep).
+//!
+//! [`Store`] is all of them on one machine: SQLite and files in one folder. [`memory`] is the same in memory, [`flaky`]
+//! makes any of them answer [`StoreError::Unknown`] at random.
+
+pub mod clock;
+pub mod files;
+pub mod flaky;
+pub mod fleet;
+mod hub;
+pub mod journal;
+pub mod ledger;
+mod local;
+pub mod memory;
+mod open;
+mod rules;
+mod sqlite;
+pub mod state;
+
+pub use journal::Journal;
+pub use local::{Checked, Collected, Store};
+pub use open::OpenError;
+pub use rules::{ATTEMPTS_MAX, IDEMPOTENCY_BYTES_MAX, VALUE_BYTES_MAX};
+pub(crate) use rules::{hex, is_digest};
+pub use state::StateStore;
 
 use crate::call::Later;
 use crate::records::Digest;
@@ -102,7 +127,8 @@ pub enum Expect {
     At(Revision),
 }
 
-/// Names one change, so that a repeat has no second effect and returns the first result.
+/// Names one change, so that a repeat has no second effect and returns the first result: 1 to 128 visible characters.
+/// What is expected is not part of the change: a repeat may have read again.
 pub type IdempotencyKey = String;
 
 /// A change as watched.
@@ -142,7 +168,10 @@ pub trait Registry: Send + Sync + 'static {
     ) -> Later<'a, Result<Revision>>;
     /// Removes a record.
     fn delete<'a>(&'a self, key: &'a str, expect: Revision, idem: &'a str) -> Later<'a, Result<Revision>>;
-    /// Changes of records whose names start with `prefix`, after revision `from`, in order.
+    /// The revision of the last change. Read it, watch from it, then list: nothing is missed.
+    fn revision(&self) -> Later<'_, Result<Revision>>;
+    /// Changes of records whose names start with `prefix`, after revision `from`, in order. Of several changes of one
+    /// record that lie in the past, the last may stand for all.
     fn watch<'a>(
         &'a self,
         prefix: &'a str,
