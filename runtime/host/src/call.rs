@@ -129,6 +129,21 @@ pub struct Phases {
     pub prefill: Duration,
 }
 
+impl Phases {
+    /// All of them: the TTFT.
+    pub fn total(&self) -> Duration {
+        self.prepare
+            + self.parked
+            + self.adapter_read
+            + self.adapter_load
+            + self.backbone
+            + self.module
+            + self.handler
+            + self.queue
+            + self.prefill
+    }
+}
+
 /// How cold the call was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Cold {
@@ -192,10 +207,10 @@ pub enum Finish {
     Other(String),
 }
 
-/// Something of an answer.
+/// Something of an answer. [`CallEvent::First`] comes first.
 #[derive(Debug, Clone, PartialEq)]
 pub enum CallEvent {
-    /// `invoke`: status and headers of the function's own.
+    /// `invoke`: status and headers of the function's own; follows [`CallEvent::First`].
     Head {
         /// HTTP status.
         status: u16,
@@ -228,7 +243,7 @@ pub enum CallEvent {
         id: String,
         /// The tool.
         name: String,
-        /// Its arguments: JSON text, as the model wrote it.
+        /// Its arguments: JSON text.
         arguments: String,
     },
     /// `invoke`: bytes.
