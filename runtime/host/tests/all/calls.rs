@@ -2,7 +2,8 @@
 
 use coldframe_backbone::sample::SamplingParams;
 use coldframe_host::call::{
-    Answer, Call, CallError, CallEvent, Cold, Finish, Phases, Prompt, Shape, TokenInfo, ToolChoice, Usage, Work,
+    Answer, Call, CallError, CallEvent, Cold, Finish, Phases, Prompt, Shape, TokenInfo, ToolChoice, Usage,
+    Work,
 };
 use coldframe_host::records::Names;
 use serde_json::{Map, Value, json};

@@ -5,7 +5,9 @@ use crate::tiny::{CONTEXT, Tiny};
 use coldframe_backbone::engine::{Speech, SpeechOptions, Voice};
 use coldframe_backbone::kv::TenantId;
 use coldframe_backbone::sample::SamplingParams;
-use coldframe_host::call::{Call, CallError, CallEvent, Cold, Finish, Phases, Prompt, Shape, ToolChoice, Work};
+use coldframe_host::call::{
+    Call, CallError, CallEvent, Cold, Finish, Phases, Prompt, Shape, ToolChoice, Work,
+};
 use coldframe_host::live::engine::{
     Happened, Job, JobError, JobStream, Meter, Observer, ServiceOptions, Snapshot, StepReport,
 };
@@ -92,7 +94,7 @@ impl Observer for Gate {
     fn stepped(&self, report: &StepReport<'_>) {
         // The test may be over.
         let _ = self.told.lock().unwrap().send(report.snapshot);
-        let _ = self.permits.lock().unwrap().recv();
+        let _ = self.permits.lock().unwrap().recv_timeout(Duration::from_secs(30));
     }
 }
 
@@ -232,7 +234,10 @@ async fn phases_sum_to_the_time_of_the_first_token() {
     assert!(phases.prefill > Duration::ZERO && phases.prepare >= ms(10), "{phases:?}");
     assert!(phases.total() >= ms(60) && phases.total() <= Instant::now() - arrived, "{phases:?}");
     let outcome = outcome.await.unwrap();
-    assert_eq!((outcome.ending, outcome.first, Some(outcome.usage)), (Ending::Finished, heard.first, heard.usage));
+    assert_eq!(
+        (outcome.ending, outcome.first, Some(outcome.usage)),
+        (Ending::Finished, heard.first, heard.usage)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -28,7 +28,8 @@ impl Code for Native {
     ) -> Later<'_, CodeEnd> {
         let work = (self.0)(request, services, reply);
         Box::pin(async move {
-            let fault = |failure: Failure| CodeFault { code: failure.code, message: failure.message, retry: false };
+            let fault =
+                |failure: Failure| CodeFault { code: failure.code, message: failure.message, retry: false };
             CodeEnd { fault: work.await.err().map(fault), cpu_ns: 1, fuel: 2, memory_bytes: 3 }
         })
     }
@@ -118,7 +119,8 @@ async fn code_runs_several_generations_on_its_own_adapters() {
                 }
                 reply.write(b"|".to_vec()).await?;
             }
-            let other = Task { adapter: Some("c".to_owned()), ..task(Input::Raw("x".into()), Params::default()) };
+            let other =
+                Task { adapter: Some("c".to_owned()), ..task(Input::Raw("x".into()), Params::default()) };
             let refused = services.generate(other).await.err().map(|failure| failure.code);
             assert_eq!(refused.as_deref(), Some("invalid"));
             Ok(())

@@ -168,7 +168,8 @@ fn write_adapter(folder: &Path, seed: &str) {
 
 /// Numbers that depend on the name only, sized so that a signal keeps its size; norms are near one.
 fn random(name: &str, shape: &[usize]) -> Tensor {
-    let mut state = name.bytes().fold(1_u64, |sum, byte| sum.wrapping_mul(0x0100_0000_01b3) ^ u64::from(byte));
+    let mut state =
+        name.bytes().fold(1_u64, |sum, byte| sum.wrapping_mul(0x0100_0000_01b3) ^ u64::from(byte));
     // SplitMix64.
     let mut uniform = || {
         state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
