@@ -8,6 +8,7 @@ pub mod admin;
 pub mod auth;
 pub mod call;
 pub mod catalog;
+pub mod live;
 pub mod quota;
 pub mod records;
 pub mod store;
