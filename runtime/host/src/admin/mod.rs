@@ -14,6 +14,7 @@ mod functions;
 pub mod generation;
 mod idempotency;
 pub mod ingest;
+mod journal;
 mod keys;
 pub mod live;
 pub mod names;
@@ -22,8 +23,10 @@ mod register;
 pub mod reply;
 mod tenants;
 
+pub use crate::auth::{Principal, Secret};
 pub use action::{Access, Action, At, Page, Terms};
 pub use error::{AdminError, Kind, Result};
+pub use journal::StoreBooks;
 pub use live::{Books, LiveControl};
 pub use reply::{Done, Reply};
 
@@ -37,39 +40,6 @@ use serde::de::DeserializeOwned;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-/// Who asks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Principal {
-    /// The tenant it acts for.
-    pub tenant: String,
-    /// What it may do.
-    pub scope: Scope,
-    /// Public part of its key; empty where keys are not in use.
-    pub key: String,
-}
-
-/// A text that no log, error or debug form shows.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Keeps a text.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text, for the one who needs it.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("…")
-    }
-}
 
 /// Tenant of a server without keys, and of the operator's first key.
 pub const DEFAULT_TENANT: &str = "default";

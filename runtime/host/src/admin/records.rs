@@ -49,21 +49,13 @@ pub struct UsageRow {
     pub from_ms: Option<u64>,
     /// Requests.
     pub requests: u64,
-    /// Of these, refused or failed.
-    pub errors: u64,
-    /// Of these, cold.
-    pub cold_starts: u64,
     /// Tokens of prompts.
     pub prompt_tokens: u64,
     /// Tokens of answers.
     pub completion_tokens: u64,
     /// Device time, nanoseconds.
     pub device_ns: u64,
-    /// The sandbox's CPU, nanoseconds.
-    pub sandbox_ns: u64,
-    /// Byte-seconds of device memory held.
-    pub device_byte_seconds: u64,
-    /// Money, 10⁻⁹ dollars.
+    /// Money for requests and for memory held, 10⁻⁹ dollars.
     pub nanodollars: u64,
 }
 
