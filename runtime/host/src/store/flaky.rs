@@ -3,21 +3,23 @@
 //! Around any back end, by a seed, so that a failure can be repeated. Whoever uses a store correctly cannot tell the
 //! outcome from that of a good one, only the number of tries.
 
+use super::journal::{Book, Entry, Filter, Journal, Page, Row, Sum};
 use super::{
     Blobs, Change, Digest, Expect, Job, Jobs, Leased, LocalFile, Read, Registry, Result, Revision, Source,
     StoreError, Versioned,
 };
 use crate::call::Later;
 use serde_json::Value;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// A store that sometimes does not say what it did.
-pub struct Flaky<S> {
-    store: S,
+pub struct Flaky<S: ?Sized> {
     draws: AtomicU64,
     one_in: u64,
+    store: Arc<S>,
 }
 
 /// What goes wrong with a request.
@@ -34,14 +36,14 @@ fn mix(mut number: u64) -> u64 {
     number ^ (number >> 31)
 }
 
-impl<S> Flaky<S> {
+impl<S: ?Sized> Flaky<S> {
     /// Lets one request in `one_in` fail without saying whether it was done.
-    pub fn new(store: S, seed: u64, one_in: u64) -> Self {
+    pub fn new(store: Arc<S>, seed: u64, one_in: u64) -> Self {
         Self { store, draws: AtomicU64::new(mix(seed)), one_in: one_in.max(1) }
     }
 
     /// The store behind the line.
-    pub fn inner(&self) -> &S {
+    pub fn inner(&self) -> &Arc<S> {
         &self.store
     }
 
@@ -67,7 +69,7 @@ impl<S> Flaky<S> {
     }
 }
 
-impl<S: Registry> Registry for Flaky<S> {
+impl<S: Registry + ?Sized> Registry for Flaky<S> {
     fn get<'a>(&'a self, key: &'a str, read: Read) -> Later<'a, Result<Option<Versioned>>> {
         self.store.get(key, read)
     }
@@ -104,7 +106,7 @@ impl<S: Registry> Registry for Flaky<S> {
     }
 }
 
-impl<S: Jobs> Jobs for Flaky<S> {
+impl<S: Jobs + ?Sized> Jobs for Flaky<S> {
     fn enqueue<'a>(&'a self, queue: &'a str, payload: Value, idem: &'a str) -> Later<'a, Result<u64>> {
         Box::pin(self.send(self.store.enqueue(queue, payload, idem)))
     }
@@ -130,7 +132,7 @@ impl<S: Jobs> Jobs for Flaky<S> {
     }
 }
 
-impl<S: Blobs> Blobs for Flaky<S> {
+impl<S: Blobs + ?Sized> Blobs for Flaky<S> {
     fn put<'a>(
         &'a self,
         source: Source,
@@ -154,5 +156,23 @@ impl<S: Blobs> Blobs for Flaky<S> {
 
     fn usage(&self) -> Later<'_, Result<(u64, u64)>> {
         self.store.usage()
+    }
+}
+
+impl<S: Journal + ?Sized> Journal for Flaky<S> {
+    fn append(&self, book: Book, rows: Vec<Row>) -> Later<'_, Result<()>> {
+        Box::pin(self.send(self.store.append(book, rows)))
+    }
+
+    fn query(&self, book: Book, filter: Filter, page: Page, limit: usize) -> Later<'_, Result<Vec<Entry>>> {
+        self.store.query(book, filter, page, limit)
+    }
+
+    fn sums(&self, book: Book, filter: Filter) -> Later<'_, Result<Vec<Sum>>> {
+        self.store.sums(book, filter)
+    }
+
+    fn trim(&self, book: Book, before_ms: u64) -> Later<'_, Result<u64>> {
+        Box::pin(self.send(self.store.trim(book, before_ms)))
     }
 }

@@ -6,10 +6,11 @@
 
 use super::StoreError;
 use super::journal::{Book, Journal, Row};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 /// Time between two writes; half of the second that is promised.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -21,6 +22,7 @@ const WAITING_MAX: usize = 100_000;
 enum Message {
     Row(Box<Row>),
     Flush(oneshot::Sender<Result<(), StoreError>>),
+    Close,
 }
 
 /// Where rows are handed over. Clones share it.
@@ -28,6 +30,7 @@ enum Message {
 pub struct Ledger {
     messages: mpsc::Sender<Message>,
     lost: Arc<AtomicU64>,
+    task: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 impl Ledger {
@@ -36,8 +39,8 @@ impl Ledger {
         let (messages, received) = mpsc::channel(WAITING_MAX);
         let lost = Arc::new(AtomicU64::new(0));
         let desk = Desk { journal, book, waiting: Vec::new(), lost: Arc::clone(&lost) };
-        tokio::spawn(desk.work(received));
-        Self { messages, lost }
+        let task = Arc::new(Mutex::new(Some(tokio::spawn(desk.work(received)))));
+        Self { messages, lost, task }
     }
 
     /// Hands a row over. `false`: it was turned away, because too many wait.
@@ -63,6 +66,16 @@ impl Ledger {
         let (reply, answer) = oneshot::channel();
         self.messages.send(Message::Flush(reply)).await.map_err(|_| ended())?;
         answer.await.unwrap_or_else(|_| Err(ended()))
+    }
+
+    /// Writes what waits, if the store takes it, and lets the store go. Rows handed over later are turned away.
+    pub async fn close(&self) {
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task {
+            // Either fails only where the task has ended already.
+            let _ = self.messages.send(Message::Close).await;
+            let _ = task.await;
+        }
     }
 }
 
@@ -90,7 +103,7 @@ impl Desk {
                     }
                     // Whoever asked may have gone.
                     Some(Message::Flush(reply)) => drop(reply.send(self.write().await)),
-                    None => break,
+                    Some(Message::Close) | None => break,
                 },
             }
         }

@@ -1,7 +1,11 @@
 //! The integration tests of the host, one binary.
 
+mod auth;
 mod calls;
+mod catalog;
 mod live;
 mod live_code;
 mod live_real;
+mod quota;
+mod store;
 mod tiny;
