@@ -259,16 +259,18 @@ impl Desk {
 
     fn deliver(&mut self, step: Step) {
         let parts = self.parts(&step);
-        for event in step.events {
-            self.hand_out(event);
-        }
-        self.hold_back();
         self.counts.steps += 1;
         self.counts.preempted += step.stats.preempted as u64;
         self.counts.resumed += step.stats.resumed as u64;
         self.counts.prefill_tokens += step.stats.prefill_tokens as u64;
         self.counts.decode_tokens += step.stats.decode_tokens as u64;
         self.counts.busy_ns += step.stats.step_ns;
+        // Whoever hears of an end sees its seat and pages free.
+        self.publish();
+        for event in step.events {
+            self.hand_out(event);
+        }
+        self.hold_back();
         self.publish();
         self.observer.stepped(&StepReport { stats: step.stats, parts: &parts, snapshot: self.counts });
     }
