@@ -2,9 +2,8 @@
 
 use super::action::{UsageBy, UsageQuery};
 use super::live::Books;
-use super::records::{AuditLine, AuditRow, LogRow, UsageRow};
+use super::records::{AuditLine, AuditRow, UsageRow};
 use crate::call::Later;
-use crate::records::Names;
 use crate::store::journal::{Amounts, Book, Entry, Filter, Journal, Page, Row, Sum};
 use crate::store::{OpenError, Store};
 use crate::store::{Rejected, Result, StoreError};
@@ -141,18 +140,6 @@ impl Books for StoreBooks {
         })
     }
 
-    fn logs<'a>(&'a self, names: &'a Names, after: u64, limit: usize) -> Later<'a, Result<Vec<LogRow>>> {
-        Box::pin(async move {
-            let filter = Filter {
-                tenant: Some(names.tenant.clone()),
-                function: Some(names.function.clone()),
-                ..Filter::default()
-            };
-            let entries = self.journal.query(Book::Log, filter, Page::After(after), limit).await?;
-            Ok(entries.into_iter().map(log_row).collect())
-        })
-    }
-
     fn backup(&self, folder: PathBuf) -> Later<'_, Result<Value>> {
         Box::pin(async move {
             self.store.backup(&folder).await.map_err(opened)?;
@@ -171,17 +158,6 @@ impl Books for StoreBooks {
                 "blob_bytes": checked.blob_bytes,
             }))
         })
-    }
-}
-
-fn log_row(entry: Entry) -> LogRow {
-    let text = |field: &str| entry.row.payload[field].as_str().unwrap_or_default().to_owned();
-    LogRow {
-        number: entry.number,
-        at_ms: entry.row.at_ms,
-        request_id: text("request_id"),
-        level: entry.row.kind.clone(),
-        message: text("message"),
     }
 }
 

@@ -70,8 +70,8 @@ pub struct ModuleReport {
 pub trait LiveControl: Send + Sync + 'static {
     /// Backbones of this server.
     fn backbones(&self) -> Vec<BackboneInfo>;
-    /// A backbone's weights; `None` where there is none of that name.
-    fn base(&self, backbone: &str) -> Option<Base>;
+    /// A backbone's weights, brought into place where they are not; `None` where there is none of that name.
+    fn base<'a>(&'a self, backbone: &'a str) -> Later<'a, Result<Option<Base>>>;
     /// Checks a module and compiles it ahead.
     fn module<'a>(&'a self, file: &'a LocalFile, settings: &'a Settings) -> Later<'a, Result<ModuleReport>>;
     /// Answers a prompt with a generation that nobody else can see yet.
@@ -92,6 +92,8 @@ pub trait LiveControl: Send + Sync + 'static {
     fn wake<'a>(&'a self, names: &'a Names) -> Later<'a, Result<()>>;
     /// What lies where now; only what concerns `tenant` where one is named.
     fn residency(&self, tenant: Option<&str>) -> Later<'_, Result<serde_json::Value>>;
+    /// Lines that a function's code logged on this host, after number `after`, oldest first.
+    fn logs(&self, names: &Names, after: u64, limit: usize) -> Vec<LogRow>;
     /// Queue, memory, times and costs, for a dashboard; only what concerns `tenant` where one is named.
     fn overview(&self, tenant: Option<&str>) -> Later<'_, Result<serde_json::Value>>;
     /// The policy in force.
@@ -115,13 +117,6 @@ pub trait Books: Send + Sync + 'static {
     ) -> Later<'a, crate::store::Result<Vec<AuditRow>>>;
     /// Sums over the ledger.
     fn usage<'a>(&'a self, query: &'a UsageQuery) -> Later<'a, crate::store::Result<Vec<UsageRow>>>;
-    /// Lines that a function's code logged, after number `after`, oldest first.
-    fn logs<'a>(
-        &'a self,
-        names: &'a Names,
-        after: u64,
-        limit: usize,
-    ) -> Later<'a, crate::store::Result<Vec<LogRow>>>;
     /// Copies the store to a folder that is made for it.
     fn backup(&self, folder: PathBuf) -> Later<'_, crate::store::Result<serde_json::Value>>;
     /// Checks the store; what is wrong is in the answer.

@@ -149,7 +149,7 @@ impl Admin {
     }
 
     /// The backbone by name; the only one where none is named.
-    fn base(&self, wanted: Option<&str>) -> Result<(String, Base)> {
+    async fn base(&self, wanted: Option<&str>) -> Result<(String, Base)> {
         let known = self.live.backbones();
         let name = match (wanted, &known[..]) {
             (Some(name), _) => name.to_owned(),
@@ -160,7 +160,7 @@ impl Admin {
                 return Err(AdminError::invalid("backbone", problem));
             }
         };
-        let base = self.live.base(&name).ok_or_else(|| {
+        let base = self.live.base(&name).await?.ok_or_else(|| {
             let names: Vec<_> = known.iter().map(|backbone| backbone.name.as_str()).collect();
             let problem = format!("this server has no such backbone; it has {}", names.join(", "));
             AdminError::new(Kind::Conflict, "unknown_backbone", problem).about("backbone")
@@ -170,7 +170,7 @@ impl Admin {
 
     /// Brings everything in and checks it.
     async fn prepare(&self, spec: FunctionSpec, uploads: &Uploads) -> Result<Ready> {
-        let (backbone, base) = self.base(spec.backbone.as_deref())?;
+        let (backbone, base) = self.base(spec.backbone.as_deref()).await?;
         let unused =
             uploads.adapters.keys().find(|name| !spec.adapters.iter().any(|spec| spec.name == **name));
         if let Some(unused) = unused {
