@@ -9,6 +9,8 @@ pub mod admin;
 pub mod auth;
 pub mod call;
 pub mod catalog;
+pub mod host;
+pub mod http;
 pub mod live;
 pub mod meter;
 pub mod quota;
