@@ -36,12 +36,7 @@ pub fn route(admin: Arc<Admin>, line: Line) -> Route {
     Route::new(method, pattern, access, answer, describe)
 }
 
-async fn given(
-    admin: &Admin,
-    mut ask: Ask,
-    allowed: &[&str],
-    upload: bool,
-) -> Result<(Given, Principal)> {
+async fn given(admin: &Admin, mut ask: Ask, allowed: &[&str], upload: bool) -> Result<(Given, Principal)> {
     let who = ask.who();
     let who = Principal { tenant: who.tenant.clone(), scope: who.scope, key: who.key.clone() };
     let terms = terms(ask.headers(), &ask.id)?;
@@ -88,7 +83,10 @@ fn parameters(pairs: Vec<(String, String)>, allowed: &[&str]) -> Result<BTreeMap
         if !allowed.contains(&name.as_str()) {
             let shown: String = name.chars().take(40).flat_map(char::escape_default).collect();
             let known = if allowed.is_empty() { "none".to_owned() } else { allowed.join(", ") };
-            return Err(Problem::invalid(shown, format!("this route has no such parameter; it has: {known}")));
+            return Err(Problem::invalid(
+                shown,
+                format!("this route has no such parameter; it has: {known}"),
+            ));
         }
         if query.insert(name.clone(), value).is_some() {
             return Err(Problem::invalid(name, "it stands there twice"));
@@ -105,9 +103,10 @@ fn terms(headers: &HeaderMap, id: &str) -> Result<Terms> {
     };
     let if_match = match text("if-match")? {
         None | Some("*") => None,
-        Some(tag) => Some(revision(tag).ok_or_else(|| {
-            Problem::invalid("If-Match", "give one ETag of this server, as it came")
-        })?),
+        Some(tag) => Some(
+            revision(tag)
+                .ok_or_else(|| Problem::invalid("If-Match", "give one ETag of this server, as it came"))?,
+        ),
     };
     let if_none_match = match text("if-none-match")? {
         None => false,

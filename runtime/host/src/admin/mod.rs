@@ -9,6 +9,7 @@ mod aliases;
 mod books;
 mod change;
 mod cursor;
+mod edge;
 pub mod error;
 mod functions;
 pub mod generation;
@@ -21,6 +22,8 @@ pub mod names;
 pub mod records;
 mod register;
 pub mod reply;
+pub mod routes;
+pub mod schemas;
 mod tenants;
 
 pub use crate::auth::{Principal, Secret};

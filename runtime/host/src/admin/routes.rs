@@ -140,7 +140,9 @@ fn parameter(name: &str) -> (Value, &'static str) {
     let text = || json!({"type": "string"});
     match name {
         "tenant" => (text(), "Another tenant; operators only (`*` in lists: all)"),
-        "limit" => (json!({"type": "integer", "minimum": 1, "maximum": 1000}), "Entries at most; 100 without"),
+        "limit" => {
+            (json!({"type": "integer", "minimum": 1, "maximum": 1000}), "Entries at most; 100 without")
+        }
         "cursor" => (text(), "`next` of the page before"),
         "after" => (json!({"type": "integer", "minimum": 0}), "Number of the last line that is known"),
         "from" | "to" => (json!({"type": "integer", "minimum": 0}), "Milliseconds since 1970"),
@@ -240,7 +242,9 @@ fn parts_of_functions() -> Vec<Line> {
             Access::Admin,
             OWN,
             |given| Ok(Action::AliasPut { at: given.at(), alias: given.value(1), spec: given.spec()? }),
-            words(FUNCTIONS, "Point an alias at generations, by weight").body("AliasSpec").json(200, "Function"),
+            words(FUNCTIONS, "Point an alias at generations, by weight")
+                .body("AliasSpec")
+                .json(200, "Function"),
         ),
         line(
             (Method::DELETE, "/admin/v1/functions/{function}/aliases/{alias}"),
@@ -296,7 +300,9 @@ fn placement() -> Vec<Line> {
                 let spec = if empty { decode(b"{}")? } else { given.spec()? };
                 Ok(Action::Sleep { at: given.at(), spec })
             },
-            words(FUNCTIONS, "Take a function's artifacts out of memory").body("SleepSpec").json(200, "Function"),
+            words(FUNCTIONS, "Take a function's artifacts out of memory")
+                .body("SleepSpec")
+                .json(200, "Function"),
         ),
         line(
             (Method::POST, "/admin/v1/functions/{function}/wake"),
@@ -441,7 +447,9 @@ fn server() -> Vec<Line> {
             Access::Operator,
             NONE,
             |given| Ok(Action::Drain { spec: given.spec_or_default()? }),
-            words(SERVER, "Take no more calls and let those under way finish").body("DrainSpec").json(202, "Data"),
+            words(SERVER, "Take no more calls and let those under way finish")
+                .body("DrainSpec")
+                .json(202, "Data"),
         ),
         line(
             (Method::POST, "/admin/v1/backups"),

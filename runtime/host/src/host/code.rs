@@ -37,7 +37,9 @@ impl Components {
         let checked = function.checked();
         let shut = checked.not_granted(function.grants());
         let warn = |import: &&str| {
-            format!("the component imports `{import}`, which `settings.capabilities` does not grant: using it ends a call")
+            format!(
+                "the component imports `{import}`, which `settings.capabilities` does not grant: using it ends a call"
+            )
         };
         let warnings = shut.iter().map(warn).collect();
         let record = ModuleRecord {

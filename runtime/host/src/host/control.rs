@@ -2,8 +2,8 @@
 
 use super::code::Components;
 use crate::admin::error::{AdminError, Kind, Result};
-use crate::admin::records::LogRow;
 use crate::admin::live::{BackboneInfo, Base, LiveControl, ModuleReport, Policy};
+use crate::admin::records::LogRow;
 use crate::call::{Call, CallEvent, Later, Shape, ToolChoice, Work};
 use crate::catalog::{Catalog, LIVE};
 use crate::live::core::{Live, LiveError, Machine, Residency, Sleep};
@@ -56,11 +56,13 @@ impl Control {
         let config = model.as_ref().map(|model| model.checkpoint.config());
         BackboneInfo {
             name: name.to_owned(),
-            architecture: config.map(|config| format!("{:?}", config.family).to_ascii_lowercase()).unwrap_or_default(),
+            architecture: config
+                .map(|config| format!("{:?}", config.family).to_ascii_lowercase())
+                .unwrap_or_default(),
             state: state.to_owned(),
             max_model_len: model.as_ref().map_or(0, |model| model.context()),
             layers: config.map_or(0, |config| config.layers),
-            hidden_size: config.map_or(0, |config| config.hidden),
+            hidden_size: config.map_or(0, |config| config.width),
             vocab_size: config.map_or(0, |config| config.vocab),
             bytes: model.as_ref().map_or(0, |model| model.mapped_bytes()),
             digest: model.as_ref().map(|model| model.checkpoint.identity()),
@@ -129,11 +131,7 @@ impl LiveControl for Control {
         })
     }
 
-    fn module<'a>(
-        &'a self,
-        file: &'a LocalFile,
-        settings: &'a Settings,
-    ) -> Later<'a, Result<ModuleReport>> {
+    fn module<'a>(&'a self, file: &'a LocalFile, settings: &'a Settings) -> Later<'a, Result<ModuleReport>> {
         Box::pin(self.components.check(file, settings))
     }
 

@@ -43,7 +43,8 @@ impl Feed {
 
     async fn put(&mut self, live: &Live, function: &Function) {
         let names = &function.names;
-        let now: BTreeSet<Digest> = function.generations.iter().map(|generation| generation.id.clone()).collect();
+        let now: BTreeSet<Digest> =
+            function.generations.iter().map(|generation| generation.id.clone()).collect();
         let before = self.known.insert(names.clone(), now.clone()).unwrap_or_default();
         for generation in &function.generations {
             if !before.contains(&generation.id) {

@@ -39,7 +39,8 @@ fn at(name: &str) -> At {
 }
 
 fn not_found() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "lora_adapter_not_found", "the adapter cannot be found").about("lora_name")
+    Problem::new(StatusCode::NOT_FOUND, "lora_adapter_not_found", "the adapter cannot be found")
+        .about("lora_name")
 }
 
 impl Dialect {

@@ -84,13 +84,14 @@ impl Known {
 
     /// The template that an adapter brought, where it brought one.
     fn template(&self, bound: &Bound, served: &Served) -> Result<Option<ChatTemplate>, CallError> {
-        let Some(adapter) = bound.generation.as_deref().and_then(|generation| adapter(generation, bound)) else {
+        let Some(adapter) = bound.generation.as_deref().and_then(|generation| adapter(generation, bound))
+        else {
             return Ok(None);
         };
         let folder = self.adapters.join(&adapter.generation);
         let Some(source) = source(adapter, &folder)? else { return Ok(None) };
         let (bos, eos) = (served.tokenizer.bos_text(), served.tokenizer.eos_text());
-        ChatTemplate::new(&source, &bos, &eos).map(Some).map_err(bad_request)
+        ChatTemplate::parse(&source, &bos, &eos).map(Some).map_err(bad_request)
     }
 }
 
@@ -139,11 +140,7 @@ impl Functions for Known {
 
     fn resolve(&self, tenant: &str, name: &str, request: &str) -> Option<Bound> {
         let found = self.catalog.resolve(tenant, name, request)?;
-        Some(Bound {
-            names: found.function.names.clone(),
-            generation: Some(found.generation),
-            adapter: None,
-        })
+        Some(Bound { names: found.function.names.clone(), generation: Some(found.generation), adapter: None })
     }
 
     fn generation(&self, tenant: &str, generation: &str) -> Option<Bound> {

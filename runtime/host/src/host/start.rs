@@ -22,9 +22,7 @@ use crate::auth::{Bootstrap, BootstrapError, Secret};
 use crate::catalog::Catalog;
 use crate::http::app::{App, Behind, Settings};
 use crate::http::{auth, server, tls};
-use crate::live::core::{
-    BackboneInfo, Budget, EventLog, Live, LiveOptions, Machine, MachineOptions,
-};
+use crate::live::core::{BackboneInfo, Budget, EventLog, Live, LiveOptions, Machine, MachineOptions};
 use crate::live::logs::Logs;
 use crate::live::model::ModelOptions;
 use crate::quota::Quotas;
@@ -223,9 +221,8 @@ impl Host {
         };
         let routes = crate::admin::routes::all(&admin);
         let app = App::new(behind, settings, routes, crate::admin::schemas::all());
-        let host = Self {
-            address, admin, app, listener, certificates, live, decisions, ledger, shutdown, grace,
-        };
+        let host =
+            Self { address, admin, app, listener, certificates, live, decisions, ledger, shutdown, grace };
         host.register(&config.lora_modules).await?;
         Ok(host)
     }
@@ -353,10 +350,8 @@ async fn decide(
     let policy = control::policy(&text).map_err(|error| StartError::Policy(error.message))?;
     let slo = Duration::from_millis(config.slo_ttft_ms);
     let estimates = machine.measure(BackboneId(0), config.measure_tokens, slo).await;
-    let estimates = estimates.map_err(|problem| StartError::Backbone {
-        name: backbones.infos[0].name.clone(),
-        problem,
-    })?;
+    let estimates = estimates
+        .map_err(|problem| StartError::Backbone { name: backbones.infos[0].name.clone(), problem })?;
     let path = config.event_log.clone();
     let options = LiveOptions {
         policy,
@@ -434,7 +429,8 @@ fn cursor_key(path: &Path) -> Result<Secret, StartError> {
         Err(error) => return Err(io(shown())(error)),
     }
     let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|error| io("random numbers")(std::io::Error::other(error.to_string())))?;
+    getrandom::fill(&mut bytes)
+        .map_err(|error| io("random numbers")(std::io::Error::other(error.to_string())))?;
     let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     let file = std::fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path);
     let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
