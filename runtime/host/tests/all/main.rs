@@ -1,0 +1,3 @@
+//! Tests of the host, one binary.
+
+mod http;
