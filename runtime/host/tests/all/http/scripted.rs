@@ -99,7 +99,7 @@ impl Drop for Running {
 type Events = tokio::sync::mpsc::Sender<std::result::Result<CallEvent, CallError>>;
 
 async fn play(call: Call, prompt: String, events: Events, running: Running) {
-    let mut send = async |event| events.send(event).await.is_ok();
+    let send = async |event| events.send(event).await.is_ok();
     let first = CallEvent::First { phases: phases(), cold: Cold::Disk };
     if let Work::Invoke { .. } = call.work {
         let headers = vec![("content-type".into(), "text/html".into()), ("set-cookie".into(), "a=b".into())];
@@ -247,7 +247,7 @@ impl Functions for Scripted {
     }
 
     fn generation(&self, tenant: &str, wanted: &str) -> Option<Bound> {
-        let mut cards = self.list(tenant).into_iter();
+        let mut cards = Functions::list(self, tenant).into_iter();
         let card = cards.find(|card| card.generation.as_deref() == Some(wanted))?;
         self.resolve(tenant, &card.id, "")
     }
