@@ -9,7 +9,7 @@ use http::HeaderMap;
 use http::request::Parts;
 use serde_json::{Map, Value};
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 /// A request.
@@ -18,8 +18,8 @@ pub struct Ask {
     pub app: Arc<App>,
     /// Method, address, headers.
     pub parts: Parts,
-    /// The body, until it is read.
-    pub body: Body,
+    /// The body, until it is read; behind a lock only so that a request may be shared between threads.
+    pub body: Mutex<Body>,
     /// Who asks; on public routes nobody was asked, and this is `None`.
     pub who: Option<Principal>,
     /// Values of the pattern's names.
@@ -73,8 +73,8 @@ impl Ask {
     /// # Errors
     /// See [`body::read`].
     pub async fn read(&mut self) -> Result<Read> {
+        let taken = self.take();
         let limits = &self.app.settings.limits;
-        let taken = std::mem::replace(&mut self.body, body::full(""));
         body::read(taken, limits.body_bytes, limits.body_time, &self.app.budget).await
     }
 
@@ -88,10 +88,15 @@ impl Ask {
         Ok((json::object(&read.bytes)?, read))
     }
 
+    fn take(&mut self) -> Body {
+        let body = self.body.get_mut().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(body, body::full(""))
+    }
+
     /// Takes the body piece by piece, within the limits of uploads.
     pub fn pieces(&mut self) -> impl futures_util::Stream<Item = Result<bytes::Bytes>> + Send + 'static {
+        let taken = self.take();
         let limits = &self.app.settings.limits;
-        let taken = std::mem::replace(&mut self.body, body::full(""));
         body::pieces(taken, limits.upload_bytes, limits.upload_idle)
     }
 

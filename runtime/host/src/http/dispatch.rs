@@ -36,7 +36,7 @@ impl App {
         let ask = Ask {
             app: self.clone(),
             parts,
-            body,
+            body: std::sync::Mutex::new(body),
             who: None,
             values: Vec::new(),
             id: id.clone(),

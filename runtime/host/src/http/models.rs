@@ -29,7 +29,7 @@ pub async fn one(ask: Ask) -> Result<Reply> {
     let parts: Vec<String> = ask.values[0].split('/').map(router::name).collect::<Result<_>>()?;
     let name = parts.join("/");
     let functions = &ask.app.behind.functions;
-    if let Some(base) = functions.bases().iter().find(|base| names(base).any(|own| own == name)) {
+    if let Some(base) = functions.bases().iter().find(|base| names(base).any(|own| *own == name)) {
         return Ok(body::good(&base_card(base, &name)));
     }
     let tenant = &ask.who().tenant;

@@ -3,6 +3,7 @@
 mod auth;
 mod calls;
 mod catalog;
+mod http;
 mod live;
 mod live_code;
 mod live_real;

@@ -28,7 +28,7 @@ const CHUNKS: usize = 4;
 const CHUNK_BYTES: usize = 16 << 10;
 
 /// Writes one surface's lines.
-pub trait Encode: Send + 'static {
+pub trait Encode: Send + Sync + 'static {
     /// An event of a call.
     fn event(&mut self, call: usize, event: CallEvent, out: &mut String);
     /// The end of a stream that went well.
