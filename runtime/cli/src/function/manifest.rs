@@ -117,6 +117,18 @@ pub enum Lang {
     C,
 }
 
+impl Lang {
+    /// Its name in manifests.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rust => "rust",
+            Self::Js => "js",
+            Self::Py => "py",
+            Self::C => "c",
+        }
+    }
+}
+
 /// Something that code may use when its manifest asks for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
