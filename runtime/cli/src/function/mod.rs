@@ -4,8 +4,10 @@
 //! with it on this machine, without a server.
 
 mod build;
+mod check;
 mod manifest;
 mod new;
+mod run;
 mod templates;
 
 use crate::ui::Ui;
@@ -27,6 +29,8 @@ pub struct FunctionArgs {
 enum FunctionCommand {
     New(new::NewArgs),
     Build(build::BuildArgs),
+    Check(check::CheckArgs),
+    Run(run::RunArgs),
 }
 
 /// Runs the command.
@@ -34,5 +38,7 @@ pub fn run(args: FunctionArgs, ui: &Ui) -> anyhow::Result<()> {
     match args.command {
         FunctionCommand::New(args) => new::run(&args, ui),
         FunctionCommand::Build(args) => build::run(&args, ui),
+        FunctionCommand::Check(args) => check::run(&args, ui),
+        FunctionCommand::Run(args) => run::run(&args, ui),
     }
 }

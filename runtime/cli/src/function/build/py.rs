@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 const PACKAGE: Package =
-    Package { name: "componentize-py", version: "0.25.1", registry: "PyPI", size: "110 MB on disk" };
+    Package { name: "componentize-py", version: "0.25.1", registry: "PyPI", size: "72 MB on disk" };
 
 const HOW: &str = "install Python 3.10 or newer with venv (Debian: apt-get install python3-venv)";
 
