@@ -231,7 +231,8 @@ def main():
         if weight.requires_grad:
             weight.data = weight.data.to(torch.float16)
     args.out.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(args.out)
+    # The vocabulary is never changed here, and asking a hub whether it was needs a network.
+    model.save_pretrained(args.out, save_embedding_layers=False)
     print(f"wrote {args.out}")
 
 
