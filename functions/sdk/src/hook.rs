@@ -20,7 +20,10 @@ pub struct Slot<H>(RefCell<Option<H>>);
 
 impl<H: Hook> Slot<H> {
     /// An empty one.
-    #[expect(clippy::new_without_default, reason = "a default is not const, and a thread-local wants one that is")]
+    #[expect(
+        clippy::new_without_default,
+        reason = "a default is not const, and a thread-local wants one that is"
+    )]
     pub const fn new() -> Self {
         Self(RefCell::new(None))
     }

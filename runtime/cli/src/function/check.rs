@@ -67,10 +67,14 @@ fn component(project: &Project, found: &mut Found) {
     match coldframe_sandbox::check(&bytes, &ModuleLimits::default()) {
         Ok(checked) => {
             for import in checked.not_granted(&granted) {
-                found.problems.push(format!("the component imports `{import}`, which the manifest does not ask for"));
+                found
+                    .problems
+                    .push(format!("the component imports `{import}`, which the manifest does not ask for"));
             }
-            let unused = asked(&project.manifest).into_iter().filter(|asked| !checked.capabilities().contains(asked));
-            let told = unused.map(|word| format!("the manifest asks for `{word}`, which the component does not use"));
+            let unused =
+                asked(&project.manifest).into_iter().filter(|asked| !checked.capabilities().contains(asked));
+            let told = unused
+                .map(|word| format!("the manifest asks for `{word}`, which the component does not use"));
             found.warnings.extend(told);
             found.checked = Some(checked);
         }
@@ -115,10 +119,17 @@ fn table(project: &Project, found: &Found) -> String {
         ["adapters".to_owned(), listed(&names)],
     ];
     match &found.checked {
-        None if manifest.module.is_none() => rows.push(["code".to_owned(), "none: the built-in handler".to_owned()]),
+        None if manifest.module.is_none() => {
+            rows.push(["code".to_owned(), "none: the built-in handler".to_owned()])
+        }
         None => {}
         Some(checked) => {
-            let what = format!("{}, {}, {} functions", world(checked), size(checked.bytes as u64), checked.functions);
+            let what = format!(
+                "{}, {}, {} functions",
+                world(checked),
+                size(checked.bytes as u64),
+                checked.functions
+            );
             rows.push(["code".to_owned(), what]);
             rows.push(["uses".to_owned(), listed(&checked.capabilities())]);
             rows.push(["sha256".to_owned(), checked.digest.clone()]);

@@ -233,7 +233,9 @@ impl TryFrom<String> for Host {
         let fits = |c: char| c.is_ascii_alphanumeric() || "-.:*".contains(c);
         match rest.is_some_and(|rest| !rest.is_empty() && rest.chars().all(fits)) {
             true => Ok(Self(text)),
-            false => Err(format!("`{text}` is no host to allow: write `https://api.example.com`, without a path")),
+            false => {
+                Err(format!("`{text}` is no host to allow: write `https://api.example.com`, without a path"))
+            }
         }
     }
 }
@@ -252,7 +254,9 @@ impl Project {
         let file = if path.is_dir() { path.join(FILE) } else { path.to_owned() };
         let shown = file.display();
         let text = std::fs::read_to_string(&file).with_context(|| {
-            format!("cannot read {shown}: name a function's folder, or make one with `coldframe function new`")
+            format!(
+                "cannot read {shown}: name a function's folder, or make one with `coldframe function new`"
+            )
         })?;
         let manifest = parse(&text).with_context(|| format!("{shown} is not right"))?;
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -268,7 +272,8 @@ impl Project {
     pub fn component(&self) -> Result<Option<Vec<u8>>> {
         let Some(path) = self.module() else { return Ok(None) };
         let hint = "make it with `coldframe function build`";
-        let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}: {hint}", path.display()))?;
+        let bytes =
+            std::fs::read(&path).with_context(|| format!("cannot read {}: {hint}", path.display()))?;
         Ok(Some(bytes))
     }
 }
@@ -281,7 +286,10 @@ pub fn parse(text: &str) -> Result<Manifest> {
     let twice = names.windows(2).find(|pair| pair[0] == pair[1]);
     ensure!(twice.is_none(), "two adapters are called `{}`", twice.map_or("", |pair| pair[0]));
     if let Some(build) = &manifest.build {
-        ensure!(manifest.module.is_some(), "[build] makes a component: say with `module = \"…\"` where it goes");
+        ensure!(
+            manifest.module.is_some(),
+            "[build] makes a component: say with `module = \"…\"` where it goes"
+        );
         let one = build.sources.len() == 1 || build.lang == Lang::C;
         ensure!(one && !build.sources.is_empty(), "`sources` of [build] names one file; several only for C");
     }

@@ -46,7 +46,8 @@ pub fn run(args: &NewArgs, ui: &Ui) -> Result<()> {
         write(&folder, (".gitignore", IGNORED), &name)?;
     }
     let shown = folder.display();
-    let build = if args.lang.is_some() { format!("  coldframe function build {shown}\n") } else { String::new() };
+    let build =
+        if args.lang.is_some() { format!("  coldframe function build {shown}\n") } else { String::new() };
     ui.say(&format!(
         "made {shown}\n\nNext:\n{build}  coldframe function check {shown}\n  coldframe function run {shown} --prompt 'What do penguins eat?'"
     ));
@@ -69,7 +70,10 @@ fn manifest(args: &NewArgs, name: &Name, folder: &Path) -> Result<String> {
     if let Some(lang) = args.lang {
         let (source, module) = (sources(lang), format!("target/{}.wasm", name.0));
         let lang = lang.name();
-        text += &format!("module = {}\n\n[build]\nlang = \"{lang}\"\nsources = [\"{source}\"]\n", quoted(&module));
+        text += &format!(
+            "module = {}\n\n[build]\nlang = \"{lang}\"\nsources = [\"{source}\"]\n",
+            quoted(&module)
+        );
     }
     for path in &args.adapter {
         let (adapter, path) = adapter(path, folder)?;
@@ -81,9 +85,7 @@ fn manifest(args: &NewArgs, name: &Name, folder: &Path) -> Result<String> {
 
 /// Name and path of an adapter, the path as seen from the new folder.
 fn adapter(path: &Path, folder: &Path) -> Result<(String, String)> {
-    let whole = |path: &Path| {
-        path.canonicalize().with_context(|| format!("cannot find {}", path.display()))
-    };
+    let whole = |path: &Path| path.canonicalize().with_context(|| format!("cannot find {}", path.display()));
     let (target, from) = (whole(path)?, whole(folder)?);
     let shared = target.components().zip(from.components()).take_while(|(a, b)| a == b).count();
     let up = from.components().skip(shared).map(|_| std::path::Component::ParentDir);
@@ -98,7 +100,9 @@ fn readme(lang: Option<Lang>) -> String {
         None => "It has no code: the built-in handler answers.",
         Some(Lang::Rust) => "Needs Rust with the target: `rustup target add wasm32-wasip2`.",
         Some(Lang::Js) => "Needs Node.js and npm; componentize-js is installed by the first build.",
-        Some(Lang::Py) => "Needs Python 3.10 or newer with venv; componentize-py is installed by the first build.",
+        Some(Lang::Py) => {
+            "Needs Python 3.10 or newer with venv; componentize-py is installed by the first build."
+        }
         Some(Lang::C) => "Needs clang and lld (Debian: `apt-get install clang lld`).",
     };
     let build = lang.map_or("", |_| "coldframe function build\n");

@@ -134,15 +134,11 @@ fn adapters(project: &Project) -> Result<Vec<(String, PathBuf)>> {
 }
 
 /// Loads the component; it is compiled the first time and found in the store afterwards.
-async fn code(
-    project: &Project,
-    settings: &Settings,
-    home: &Path,
-    ui: &Ui,
-) -> Result<Option<Arc<dyn Code>>> {
+async fn code(project: &Project, settings: &Settings, home: &Path, ui: &Ui) -> Result<Option<Arc<dyn Code>>> {
     let Some(bytes) = project.component()? else { return Ok(None) };
     // One call, and it may have a hook for each of its generations.
-    let options = SandboxOptions { calls: 4, cache: Some(home.join("compiled")), ..SandboxOptions::default() };
+    let options =
+        SandboxOptions { calls: 4, cache: Some(home.join("compiled")), ..SandboxOptions::default() };
     let sandbox = Sandbox::new(options)?;
     if bytes.len() > 1 << 20 {
         ui.say("compiling the component, once");
@@ -179,7 +175,10 @@ fn work(args: &RunArgs) -> Result<(Work, Vec<u8>)> {
             None => Vec::new(),
         };
         let method = if body.is_empty() { "GET" } else { "POST" };
-        return Ok((Work::Invoke { method: method.to_owned(), path: path.clone(), headers: Vec::new() }, body));
+        return Ok((
+            Work::Invoke { method: method.to_owned(), path: path.clone(), headers: Vec::new() },
+            body,
+        ));
     }
     let prompt = args.prompt.clone().expect("clap asks for one of the two");
     let prompt = if prompt == "-" { stdin()? } else { prompt };
@@ -203,7 +202,8 @@ fn stdin() -> Result<String> {
 /// The manifest's defaults, and what the command line says.
 fn params(args: &RunArgs, settings: &Settings) -> Result<SamplingParams> {
     let defaults = serde_json::Value::Object(settings.defaults.clone());
-    let mut params: SamplingParams = serde_json::from_value(defaults).context("[defaults] of the manifest")?;
+    let mut params: SamplingParams =
+        serde_json::from_value(defaults).context("[defaults] of the manifest")?;
     params.max_tokens = args.max_tokens.or(params.max_tokens);
     params.temperature = args.temperature.unwrap_or(params.temperature);
     params.seed = args.seed.or(params.seed);

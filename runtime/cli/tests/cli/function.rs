@@ -28,11 +28,16 @@ fn ask<'a>(model: &'a str, folder: &'a str, prompt: &'a str) -> Vec<&'a str> {
 fn a_new_function_is_whole_and_never_written_over() {
     let place = Place::new();
     let adapter = example("adapters/pirate");
-    for (lang, source) in [("rust", "src/lib.rs"), ("js", "handler.js"), ("py", "handler.py"), ("c", "handler.c")] {
+    for (lang, source) in
+        [("rust", "src/lib.rs"), ("js", "handler.js"), ("py", "handler.py"), ("c", "handler.c")]
+    {
         let name = format!("hello-{lang}");
         place.works(&["function", "new", &name, "--lang", lang, "--adapter", &adapter]);
         let manifest = place.text(&format!("{name}/coldframe.toml"));
-        assert!(manifest.contains("name = \"pirate\"") && manifest.contains(&format!("lang = \"{lang}\"")), "{manifest}");
+        assert!(
+            manifest.contains("name = \"pirate\"") && manifest.contains(&format!("lang = \"{lang}\"")),
+            "{manifest}"
+        );
         assert!(place.text(&format!("{name}/{source}")).contains(&name));
         place.fails(1, &["function", "check", &name], &["function build"]);
         place.fails(1, &["function", "new", &name, "--lang", lang], &["is there already"]);
@@ -147,7 +152,8 @@ fn router_picks_one_of_its_adapters() {
 fn tool_loop_answers_also_where_its_tool_fails() {
     let Some(model) = model() else { return };
     let (place, model, folder) = (Place::new(), model.display().to_string(), example("tool-loop"));
-    let ran = place.at_home(&[&ask(&model, &folder, "What is the capital of Italy?")[..], &["--stats"]].concat());
+    let ran =
+        place.at_home(&[&ask(&model, &folder, "What is the capital of Italy?")[..], &["--stats"]].concat());
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     assert!(ran.stdout.trim().len() > 5, "{}", ran.stdout);
     // With a network the page is found, without one the failure is told; either way the tool was called.

@@ -32,7 +32,8 @@ const FLAGS: [&str; 17] = [
 
 /// Builds the component.
 pub fn build(work: &Work<'_>) -> Result<Vec<u8>> {
-    let clang = need(&["clang", "clang-19", "clang-18", "clang-17", "clang-16", "clang-15", "clang-14"], HOW)?;
+    let clang =
+        need(&["clang", "clang-19", "clang-18", "clang-17", "clang-16", "clang-15", "clang-14"], HOW)?;
     let linker = find(&["wasm-ld", "wasm-ld-19", "wasm-ld-18", "wasm-ld-17", "wasm-ld-16", "wasm-ld-14"]);
     ensure!(linker.is_some(), "wasm-ld is not on the path: {HOW}");
     let (header, module) = (work.scratch.join("coldframe.h"), work.scratch.join("module.wasm"));

@@ -65,7 +65,8 @@ pub fn run(args: &BuildArgs, ui: &Ui) -> Result<()> {
         Lang::Js => js::build(&work),
         Lang::Py => py::build(&work),
     }?;
-    let target = args.output.clone().or_else(|| project.module()).context("the manifest names no `module`")?;
+    let target =
+        args.output.clone().or_else(|| project.module()).context("the manifest names no `module`")?;
     write(&target, &bytes)?;
     ui.say(&format!("built {} ({})", target.display(), size(bytes.len() as u64)));
     Ok(())

@@ -59,7 +59,8 @@ fn granted(manifest: &Manifest, hook: bool) -> String {
 /// the component's imports either.
 pub fn componentize(mut core: Vec<u8>) -> Result<Vec<u8>> {
     let mut resolve = Resolve::default();
-    let package = resolve.push_str("function.wit", WIT).map_err(|error| anyhow!("function.wit: {error:#}"))?;
+    let package =
+        resolve.push_str("function.wit", WIT).map_err(|error| anyhow!("function.wit: {error:#}"))?;
     let name = if exports(&core, HOOK)? { "function-with-hook" } else { "function" };
     let world = resolve.select_world(&[package], Some(name)).map_err(|error| anyhow!("{error:#}"))?;
     let whole = embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8)
@@ -103,7 +104,8 @@ mod tests {
     #[test]
     fn the_world_can_be_read() {
         let folder = tempfile::tempdir().expect("a folder");
-        let manifest = parse("name = \"a\"\nbackbone = \"b\"\ncapabilities = [\"random\"]").expect("a manifest");
+        let manifest =
+            parse("name = \"a\"\nbackbone = \"b\"\ncapabilities = [\"random\"]").expect("a manifest");
         let folder = write(folder.path(), &manifest, true).expect("written");
         let mut resolve = wit_parser::Resolve::default();
         let (package, _) = resolve.push_path(&folder).expect("WIT");
