@@ -24,8 +24,8 @@ impl Stream {
     ///
     /// # Errors
     /// As there.
-    pub fn forward_with(mut self, mut change: impl FnMut(&str) -> String) -> Result<End, Failure> {
-        while let Some(event) = self.next() {
+    pub fn forward_with(self, mut change: impl FnMut(&str) -> String) -> Result<End, Failure> {
+        for event in self {
             let event = event?;
             let text = change(event.text());
             if !text.is_empty() {
