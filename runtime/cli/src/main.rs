@@ -5,6 +5,8 @@ mod backbone;
 mod bench;
 #[cfg(feature = "backbone")]
 mod bench_backbone;
+#[cfg(feature = "host")]
+mod client;
 mod compare;
 mod completions;
 #[cfg(feature = "sandbox")]
@@ -19,6 +21,8 @@ mod paper;
 mod policies;
 mod profiles;
 mod replay;
+#[cfg(feature = "host")]
+mod serve;
 mod trace;
 mod ui;
 mod validate;
@@ -66,15 +70,39 @@ enum Command {
     Doctor(backbone::doctor::DoctorArgs),
     #[cfg(feature = "sandbox")]
     Function(function::FunctionArgs),
+    #[cfg(feature = "host")]
+    Serve(Box<serve::ServeArgs>),
+    /// Compile a component for a server: stdin to stdout
+    #[cfg(feature = "sandbox")]
+    #[command(hide = true)]
+    SandboxCompile,
     #[command(hide = true)]
     BenchReplay(bench::BenchArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }
 
+impl Command {
+    /// Whether the command takes signals itself.
+    fn serves(&self) -> bool {
+        #[cfg(feature = "host")]
+        if matches!(self, Self::Serve(_)) {
+            return true;
+        }
+        false
+    }
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let ui = ui::Ui::new(cli.json, cli.quiet);
+    #[cfg(feature = "sandbox")]
+    if matches!(cli.command, Command::SandboxCompile) {
+        return coldframe_sandbox::compile_child_main();
+    }
+    let ui = match cli.command.serves() {
+        true => ui::Ui::without_signals(cli.json, cli.quiet),
+        false => ui::Ui::new(cli.json, cli.quiet),
+    };
     match run(cli.command, &ui) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<ui::Interrupted>() => {
@@ -115,6 +143,10 @@ fn run(command: Command, ui: &ui::Ui) -> anyhow::Result<()> {
         Command::Doctor(args) => backbone::doctor::run(args, ui),
         #[cfg(feature = "sandbox")]
         Command::Function(args) => function::run(args, ui),
+        #[cfg(feature = "host")]
+        Command::Serve(args) => serve::run(*args, ui),
+        #[cfg(feature = "sandbox")]
+        Command::SandboxCompile => Ok(()),
         Command::BenchReplay(args) => bench::run(args, ui),
         Command::Completions(args) => completions::run(args, Cli::command()),
     }

@@ -178,17 +178,24 @@ pub fn run(args: ServeArgs, ui: &Ui) -> Result<()> {
                 }
             }
         });
-        let stop = ui.stop.clone();
-        host.run(stopped(stop)).await;
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let (told, mut stop) = tokio::sync::watch::channel(false);
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                // Whoever asks twice does not want to wait for the drain.
+                if told.send_replace(true) {
+                    std::process::exit(130);
+                }
+                tracing::info!("draining; a second signal ends at once");
+            }
+        });
+        host.run(async move { drop(stop.wait_for(|told| *told).await) }).await;
         anyhow::Ok(())
     })
-}
-
-/// Ready when the process is told to end: SIGTERM and SIGINT set the flag; a second one ends it at once.
-async fn stopped(flag: std::sync::Arc<std::sync::atomic::AtomicBool>) {
-    while !flag.load(std::sync::atomic::Ordering::Relaxed) {
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
 }
 
 /// Logs to stderr: `RUST_LOG` says how much, `COLDFRAME_LOG=json` in which form.

@@ -39,6 +39,11 @@ impl Ui {
         Self { json, quiet, stop }
     }
 
+    /// Leaves signals to the command: a server drains on them.
+    pub fn without_signals(json: bool, quiet: bool) -> Self {
+        Self { json, quiet, stop: Arc::new(AtomicBool::new(false)) }
+    }
+
     /// Fails with [`Interrupted`] once Ctrl-C was pressed.
     pub fn check(&self) -> anyhow::Result<()> {
         if self.stop.load(Ordering::Relaxed) { Err(Interrupted.into()) } else { Ok(()) }
