@@ -3,6 +3,7 @@
 mod auth;
 mod calls;
 mod catalog;
+mod host;
 mod http;
 mod live;
 mod live_code;
