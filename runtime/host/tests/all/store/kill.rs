@@ -180,7 +180,7 @@ fn kill_after(mut child: Child, patience: Duration) -> Vec<Value> {
     let listener = std::thread::spawn(move || {
         let lines = BufReader::new(out).lines().map_while(Result::ok);
         let words = lines.filter_map(|line| serde_json::from_str(line.strip_prefix('@')?).ok());
-        words.inspect(|_| drop(first.send(()))).collect::<Vec<Value>>()
+        words.inspect(|_| first.send(()).unwrap_or_default()).collect::<Vec<Value>>()
     });
     let begun = heard.recv_timeout(Duration::from_secs(60));
     std::thread::sleep(patience);
