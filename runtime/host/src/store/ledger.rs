@@ -97,7 +97,7 @@ impl Desk {
                 message = messages.recv(), if self.waiting.len() < WAITING_MAX => match message {
                     Some(Message::Row(row)) => {
                         self.waiting.push(*row);
-                        if self.waiting.len() % WRITE_MAX == 0 {
+                        if self.waiting.len().is_multiple_of(WRITE_MAX) {
                             self.write_and_tell().await;
                         }
                     }

@@ -16,7 +16,7 @@ fn row(number: u64, tenant: &str, function: &str) -> Row {
         at_ms: BEGIN_MS + number,
         tenant: tenant.to_owned(),
         function: Some(function.to_owned()),
-        kind: if number % 2 == 0 { "request" } else { "residency" }.to_owned(),
+        kind: if number.is_multiple_of(2) { "request" } else { "residency" }.to_owned(),
         amounts: Amounts {
             prompt_tokens: number,
             completion_tokens: 1,

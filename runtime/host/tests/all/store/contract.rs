@@ -67,7 +67,10 @@ async fn one_of_two_writers_wins(place: Place) {
         };
         let (one, other) = (write("one"), write("other"));
         let (one, other) = (one.await.unwrap(), other.await.unwrap());
-        let (won, lost) = if one.is_ok() { (one.unwrap(), other) } else { (other.unwrap(), one) };
+        let (won, lost) = match one {
+            Ok(won) => (won, other),
+            lost => (other.expect("one of two writers wins"), lost),
+        };
         assert!(conflict(&lost.unwrap_err()), "two writers won round {round}");
         let read = registry.get("function/a/f", Read::Fresh).await.unwrap().unwrap();
         assert_eq!((read.revision, read.value), won);

@@ -64,7 +64,7 @@ fn damage(bytes: &mut Vec<u8>, seed: u64) -> String {
     let (draw, place) = (mix(seed), mix(seed + 7_777) as usize % bytes.len());
     match draw % 4 {
         0 | 1 => {
-            bytes[place] ^= 1 << (draw >> 8) % 8;
+            bytes[place] ^= 1 << ((draw >> 8) % 8);
             format!("bit flipped at {place}")
         }
         2 => {
