@@ -54,7 +54,12 @@ pub fn run(args: BenchArgs, _ui: &Ui) -> Result<()> {
     print(&format!("{}\n", Value::Object(figures)))
 }
 
-fn load(runtime: &tokio::runtime::Runtime, sandbox: &Sandbox, bytes: &[u8], limits: Limits) -> Result<Function> {
+fn load(
+    runtime: &tokio::runtime::Runtime,
+    sandbox: &Sandbox,
+    bytes: &[u8],
+    limits: Limits,
+) -> Result<Function> {
     Ok(runtime.block_on(sandbox.load(bytes, limits, Grants::default()))?)
 }
 
@@ -82,7 +87,10 @@ fn speed(
         anyhow::Ok(())
     })?;
     let (ours, theirs) = (median_us(ours), median_us(theirs));
-    print(&format!("instantiate, call, drop: {ours:.2} us, bare wasmtime {theirs:.2} us (medians of {})\n", args.calls))?;
+    print(&format!(
+        "instantiate, call, drop: {ours:.2} us, bare wasmtime {theirs:.2} us (medians of {})\n",
+        args.calls
+    ))?;
     figures.insert("instantiate_call_drop_us".to_owned(), json!(round(ours)));
     figures.insert("vs_bare_wasmtime".to_owned(), json!(round(ours / theirs)));
     Ok(())
@@ -110,7 +118,11 @@ fn hook(
 }
 
 /// Resident memory of functions that are registered and of instances that wait for a token.
-fn memory(runtime: &tokio::runtime::Runtime, sandbox: &Sandbox, figures: &mut Map<String, Value>) -> Result<()> {
+fn memory(
+    runtime: &tokio::runtime::Runtime,
+    sandbox: &Sandbox,
+    figures: &mut Map<String, Value>,
+) -> Result<()> {
     let Some(before) = resident_bytes() else { return Ok(()) };
     let function = load(runtime, sandbox, SCRIPT, Limits::default())?;
     let registered: Vec<Function> =
