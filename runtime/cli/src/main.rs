@@ -5,6 +5,8 @@ mod backbone;
 mod bench;
 #[cfg(feature = "backbone")]
 mod bench_backbone;
+#[cfg(feature = "sandbox")]
+mod bench_sandbox;
 #[cfg(feature = "host")]
 mod client;
 mod compare;
@@ -17,6 +19,8 @@ mod invocations;
 mod names;
 #[cfg(feature = "backbone")]
 mod opened;
+#[cfg(feature = "host")]
+mod operate;
 mod paper;
 mod policies;
 mod profiles;
@@ -72,12 +76,25 @@ enum Command {
     Function(function::FunctionArgs),
     #[cfg(feature = "host")]
     Serve(Box<serve::ServeArgs>),
-    /// Compile a component for a server: stdin to stdout
+    #[cfg(feature = "host")]
+    Tenant(operate::TenantArgs),
+    #[cfg(feature = "host")]
+    Key(operate::KeyArgs),
+    #[cfg(feature = "host")]
+    Usage(operate::UsageArgs),
+    #[cfg(feature = "host")]
+    Top(operate::TopArgs),
+    #[cfg(feature = "host")]
+    Host(operate::HostArgs),
+    #[command(hide = true)]
+    BenchReplay(bench::BenchArgs),
+    #[cfg(feature = "sandbox")]
+    #[command(hide = true)]
+    BenchSandbox(bench_sandbox::BenchArgs),
+    /// Compile a component from stdin to stdout under bounds of memory (the sandbox runs this in a process of its own)
     #[cfg(feature = "sandbox")]
     #[command(hide = true)]
     SandboxCompile,
-    #[command(hide = true)]
-    BenchReplay(bench::BenchArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -145,11 +162,31 @@ fn run(command: Command, ui: &ui::Ui) -> anyhow::Result<()> {
         Command::Function(args) => function::run(args, ui),
         #[cfg(feature = "host")]
         Command::Serve(args) => serve::run(*args, ui),
-        #[cfg(feature = "sandbox")]
-        Command::SandboxCompile => Ok(()),
+        #[cfg(feature = "host")]
+        Command::Tenant(args) => operate::tenant(args, ui),
+        #[cfg(feature = "host")]
+        Command::Key(args) => operate::key(args, ui),
+        #[cfg(feature = "host")]
+        Command::Usage(args) => operate::usage(args, ui),
+        #[cfg(feature = "host")]
+        Command::Top(args) => operate::top(&args, ui),
+        #[cfg(feature = "host")]
+        Command::Host(args) => operate::host(args, ui),
         Command::BenchReplay(args) => bench::run(args, ui),
+        #[cfg(feature = "sandbox")]
+        Command::BenchSandbox(args) => bench_sandbox::run(args, ui),
+        #[cfg(feature = "sandbox")]
+        Command::SandboxCompile => sandbox_compile(),
         Command::Completions(args) => completions::run(args, Cli::command()),
     }
+}
+
+/// The compiling child of the sandbox; it has told on stderr what went wrong.
+#[cfg(feature = "sandbox")]
+fn sandbox_compile() -> anyhow::Result<()> {
+    let exit = coldframe_sandbox::compile_child_main();
+    anyhow::ensure!(exit == ExitCode::SUCCESS, "the component could not be compiled");
+    Ok(())
 }
 
 #[cfg(test)]
