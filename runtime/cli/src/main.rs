@@ -112,10 +112,6 @@ impl Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    #[cfg(feature = "sandbox")]
-    if matches!(cli.command, Command::SandboxCompile) {
-        return coldframe_sandbox::compile_child_main();
-    }
     let ui = match cli.command.serves() {
         true => ui::Ui::without_signals(cli.json, cli.quiet),
         false => ui::Ui::new(cli.json, cli.quiet),

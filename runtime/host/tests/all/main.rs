@@ -7,6 +7,7 @@ mod host;
 mod http;
 mod live;
 mod live_code;
+mod live_component;
 mod live_real;
 mod quota;
 mod store;
