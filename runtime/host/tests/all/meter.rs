@@ -173,7 +173,7 @@ fn device() -> DevicePrice {
 }
 
 fn tariffs() -> Vec<Tariff> {
-    Profiles::tariffs().into_iter().filter(|tariff| tariff.prices("l40s")).collect()
+    Profiles::tariffs().iter().filter(|tariff| tariff.prices("l40s")).cloned().collect()
 }
 
 proptest! {
