@@ -3,12 +3,16 @@
 mod auth;
 mod calls;
 mod catalog;
+mod core;
+mod core_live;
+mod fakes;
 mod host;
 mod http;
 mod live;
 mod live_code;
 mod live_component;
 mod live_real;
+mod meter;
 mod quota;
 mod store;
 mod tiny;
