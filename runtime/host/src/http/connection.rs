@@ -30,12 +30,12 @@ const PROBES: [&str; 4] = ["/health", "/ready", "/startup", "/ping"];
 /// How long a connection that was told to close may take for it.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// What a connection may ask for.
-pub(super) enum Place {
-    /// Everything.
-    Full(OwnedSemaphorePermit),
+/// A connection's place among those that are let in.
+pub(super) struct Place {
     /// Probes only, briefly: the server is full.
-    Reserved(Option<OwnedSemaphorePermit>),
+    pub(super) reserved: bool,
+    /// Given back with the connection's end.
+    pub(super) _permit: Option<OwnedSemaphorePermit>,
 }
 
 /// Serves a connection to its end.
@@ -67,7 +67,7 @@ where
     let activity = Arc::new(Activity::default());
     let io =
         TokioIo::new(Paced::new(stream, limits.write_idle, activity.clone(), app.behind.observe.clone()));
-    let reserved = matches!(place, Place::Reserved(_));
+    let reserved = place.reserved;
     let (serving, busy) = (app.clone(), activity.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         let (app, exchange) = (serving.clone(), busy.enter(request.version()));

@@ -64,6 +64,13 @@ impl Describe {
         self
     }
 
+    /// With a reply that streams events, each of whose `data` is JSON of a schema.
+    #[must_use]
+    pub fn events(self, status: u16, name: &str) -> Self {
+        let data = json!({"type": "string", "contentMediaType": JSON, "contentSchema": schema(name)});
+        self.reply(status, EVENTS, json!({"type": "object", "properties": {"data": data}}))
+    }
+
     /// With a reply that has no body.
     #[must_use]
     pub fn empty(mut self, status: u16) -> Self {

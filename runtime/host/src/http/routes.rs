@@ -2,7 +2,7 @@
 
 use super::infer::{chat, completion, generate, invoke};
 use super::lora::{llama, sglang, vllm};
-use super::openapi::{Describe, EVENTS, HTML, JSON, TEXT, schema};
+use super::openapi::{Describe, HTML, JSON, TEXT};
 use super::router::{Access, Route};
 use super::{docs_page, models, probes, tokens};
 use Access::{Admin, Invoke, Operator, Public};
@@ -37,16 +37,16 @@ fn inference() -> Vec<Route> {
     let chat_words = words("Answer a chat", INFERENCE)
         .body("ChatCompletionRequest")
         .json(200, "ChatCompletion")
-        .reply(200, EVENTS, schema("ChatCompletionChunk"));
+        .events(200, "ChatCompletionChunk");
     let completion_words = words("Complete text", INFERENCE)
         .body("CompletionRequest")
         .json(200, "Completion")
-        .reply(200, EVENTS, schema("Completion"));
+        .events(200, "Completion");
     let generate_words =
         words("Generate, as LoRAX and TGI have it", INFERENCE).body("GenerateRequest").json(200, "Generated");
     let stream_words = words("Generate token by token, as LoRAX and TGI have it", INFERENCE)
         .body("GenerateRequest")
-        .reply(200, EVENTS, schema("GeneratedToken"));
+        .events(200, "GeneratedToken");
     let embed_words =
         words("Embeddings: the models served here make text", INFERENCE).body("EmbeddingRequest");
     vec![

@@ -97,7 +97,7 @@ impl Door {
                 Err(error) if no_descriptor(&error) => {
                     self.app.behind.observe.closed("full");
                     if let Some((stream, peer)) = self.accept_with_spare().await {
-                        return (stream, peer, Place::Reserved(None));
+                        return (stream, peer, Place { reserved: true, _permit: None });
                     }
                 }
                 Err(error) => tracing::debug!(%error, "a connection was lost before it was accepted"),
@@ -109,17 +109,17 @@ impl Door {
     async fn place(&self) -> Place {
         tokio::select! {
             biased;
-            Ok(permit) = self.places.clone().acquire_owned() => Place::Full(permit),
-            Ok(permit) = self.reserve.clone().acquire_owned() => Place::Reserved(Some(permit)),
+            Ok(permit) = self.places.clone().acquire_owned() => Place { reserved: false, _permit: Some(permit) },
+            Ok(permit) = self.reserve.clone().acquire_owned() => Place { reserved: true, _permit: Some(permit) },
             else => unreachable!("the semaphores are never closed"),
         }
     }
 
     /// A full place, where one was given back while the connection was awaited.
     fn better(&self, place: Place) -> Place {
-        match (place, self.places.clone().try_acquire_owned()) {
-            (Place::Reserved(_), Ok(permit)) => Place::Full(permit),
-            (place, _) => place,
+        match self.places.clone().try_acquire_owned() {
+            Ok(permit) if place.reserved => Place { reserved: false, _permit: Some(permit) },
+            _ => place,
         }
     }
 

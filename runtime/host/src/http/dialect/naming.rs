@@ -142,18 +142,16 @@ impl Asked<'_> {
 
     /// mistral.rs: a name, or the generation itself.
     fn adapter(&self, value: &Value) -> Result<Option<Bound>> {
-        match value {
-            Value::String(name) => self.alias(name, "adapter"),
-            Value::Object(fields) if fields.len() == 1 && fields["generation"].is_string() => {
-                let generation = fields["generation"].as_str().expect("it is a string");
-                let found = self.app.behind.functions.generation(&self.who.tenant, generation);
-                found.map(Some).ok_or_else(|| Problem::no_model(generation).about("adapter"))
-            }
-            _ => Err(Problem::invalid(
-                "adapter",
-                "must be a name or {\"generation\": \"64 hexadecimal digits\"}",
-            )),
+        if let Value::String(name) = value {
+            return self.alias(name, "adapter");
         }
+        let fields = value.as_object().filter(|fields| fields.len() == 1);
+        let Some(generation) = fields.and_then(|fields| fields.get("generation")?.as_str()) else {
+            let problem = "must be a name or {\"generation\": \"64 hexadecimal digits\"}";
+            return Err(Problem::invalid("adapter", problem));
+        };
+        let found = self.app.behind.functions.generation(&self.who.tenant, generation);
+        found.map(Some).ok_or_else(|| Problem::no_model(generation).about("adapter"))
     }
 
     /// An adapter's name; a base's name and nothing mean the base.

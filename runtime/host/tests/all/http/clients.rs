@@ -1,4 +1,4 @@
-//! The official OpenAI clients against this server, where they are installed: see `scripts/clients/`.
+//! The official OpenAI clients and schemathesis against this server, where they are installed: see `scripts/clients/`.
 
 use super::scripted::app;
 use coldframe_host::http::server;
@@ -33,4 +33,9 @@ async fn the_python_client_works() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_javascript_client_works() {
     run("COLDFRAME_CLIENT_NODE", "smoke.mjs").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn generated_requests_find_no_bug() {
+    run("COLDFRAME_CLIENT_SH", "contract.sh").await;
 }

@@ -57,6 +57,7 @@ async fn names_that_disagree_or_are_unknown_never_reach_a_model() {
         (json!({"model": "tiny", "lora": [{"id": 1, "scale": 1.0}]}), 404, "model_not_found"),
         (json!({"model": "tiny", "lora": [{"id": json_id, "scale": 0.5}]}), 400, "unsupported"),
         (json!({"model": "tiny", "adapter": 7}), 400, "invalid_value"),
+        (json!({"model": "tiny", "adapter": {"role": 1}}), 400, "invalid_value"),
         (json!({}), 400, "missing_field"),
     ];
     for (way, status, code) in ways {
