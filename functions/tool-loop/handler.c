@@ -11,13 +11,22 @@ static const char HOST[] = "https://en.wikipedia.org/api/rest_v1/page/summary/";
 static const char FORM[] =
     "{\"type\":\"object\",\"properties\":{\"page\":{\"type\":\"string\",\"pattern\":\"^[A-Z][a-z]{1,24}$\"}},"
     "\"required\":[\"page\"],\"additionalProperties\":false}";
-static const char ASK[] = "Which page of an encyclopedia answers this question? Answer in JSON with its title, one word: ";
+/* Two examples say more to a small model than an instruction. */
+static const char ASK[] = "Name the encyclopedia page that answers a question. Its title is the main noun of the question.";
 enum { EXTRACT_MAX = 600 };
 
 /* Asks the model which page to read. Its words are checked by the schema, so they are safe in an address. */
 static bool plan(cf_text question, cf_text *page, cf_failure *failure) {
-    cf_message message = { CF("user"), CF_JOIN(CF(ASK), question) };
-    cf_task task = cf_chat_task((cf_messages){ &message, 1 }, (cf_params){ 0 });
+    cf_message messages[] = {
+        { CF("system"), CF(ASK) },
+        { CF("user"), CF("How tall is Everest?") },
+        { CF("assistant"), CF("{\"page\": \"Everest\"}") },
+        { CF("user"), CF("Where do kangaroos live?") },
+        { CF("assistant"), CF("{\"page\": \"Kangaroos\"}") },
+        { CF("user"), question },
+    };
+    cf_task task = cf_chat_task((cf_messages){ messages, 6 }, (cf_params){ 0 });
+    task.adapter = (cf_maybe_text){ true, CF("base") };
     task.shape = (cf_shape){ CF_JSON_SCHEMA, CF(FORM) };
     task.params.max_tokens = (cf_maybe_u32){ true, 48 };
     cf_generation generation = cf_generate(&task);

@@ -25,6 +25,9 @@ use std::time::{Duration, Instant};
 /// Time of a call whose manifest sets none. Arbitrary.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
+/// A component that takes longer to load is being compiled, and that is worth a word.
+const NOTICE: Duration = Duration::from_secs(1);
+
 /// How often a call looks whether Ctrl-C was pressed.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -96,6 +99,9 @@ pub fn run(args: &RunArgs, ui: &Ui) -> Result<()> {
         settings,
     })?;
     let logs = single.logs.of(&call.names);
+    // What came before is the command's time and not the call's.
+    let arrived = Instant::now();
+    let call = Call { arrived, deadline: arrived + (call.deadline - call.arrived), ..call };
     let result = runtime.block_on(async {
         // The task's handle is let go: dropping the answer is what ends the call.
         let (answer, _) = single.start(call);
@@ -140,10 +146,14 @@ async fn code(project: &Project, settings: &Settings, home: &Path, ui: &Ui) -> R
     let options =
         SandboxOptions { calls: 4, cache: Some(home.join("compiled")), ..SandboxOptions::default() };
     let sandbox = Sandbox::new(options)?;
-    if bytes.len() > 1 << 20 {
-        ui.say("compiling the component, once");
-    }
-    let function = sandbox.load(&bytes, limits(settings), grants(settings)?).await?;
+    let mut load = std::pin::pin!(sandbox.load(&bytes, limits(settings), grants(settings)?));
+    let function = match tokio::time::timeout(NOTICE, &mut load).await {
+        Ok(function) => function?,
+        Err(_) => {
+            ui.say("compiling the component, once");
+            load.await?
+        }
+    };
     Ok(Some(Arc::new(ComponentCode(function))))
 }
 

@@ -176,8 +176,8 @@ fn budget_hog_ends_by_the_limit_it_breaks() {
         ("token-flood", "tokens"),
         ("state-flood", "quota"),
         ("trap", "trap"),
-        ("trap-in-hook", "trap"),
-        ("loop-in-hook", "out_of_fuel"),
+        ("trap-in-hook", "hook_trap"),
+        ("loop-in-hook", "hook_fuel"),
         ("panic-in-drop", "trap"),
         ("something else", "unknown_mode"),
     ] {
