@@ -3,5 +3,6 @@
 mod calls;
 mod live;
 mod live_code;
+mod live_component;
 mod live_real;
 mod tiny;
