@@ -5,6 +5,8 @@ mod backbone;
 mod bench;
 #[cfg(feature = "backbone")]
 mod bench_backbone;
+#[cfg(feature = "backbone")]
+mod calibrate;
 mod compare;
 mod completions;
 #[cfg(feature = "backbone")]
@@ -57,6 +59,8 @@ enum Command {
     #[cfg(feature = "backbone")]
     Bench(bench_backbone::BenchArgs),
     #[cfg(feature = "backbone")]
+    Calibrate(calibrate::CalibrateArgs),
+    #[cfg(feature = "backbone")]
     Backbone(backbone::models::BackboneArgs),
     #[cfg(feature = "backbone")]
     Adapter(backbone::adapter::AdapterArgs),
@@ -103,6 +107,8 @@ fn run(command: Command, ui: &ui::Ui) -> anyhow::Result<()> {
         Command::Generate(args) => generate::run(args, ui),
         #[cfg(feature = "backbone")]
         Command::Bench(args) => bench_backbone::run(args, ui),
+        #[cfg(feature = "backbone")]
+        Command::Calibrate(args) => calibrate::run(args, ui),
         #[cfg(feature = "backbone")]
         Command::Backbone(args) => backbone::models::run(args, ui),
         #[cfg(feature = "backbone")]
