@@ -142,6 +142,14 @@ pub enum Error {
     /// Numbers that are not numbers came out of the model.
     #[error("non-finite values in {0}")]
     NonFinite(String),
+    /// A hook ended its sequence.
+    #[error("{code}: {message}")]
+    Hook {
+        /// The hook's own word for why.
+        code: String,
+        /// For people.
+        message: String,
+    },
     /// candle refused.
     #[error("candle: {0}")]
     Candle(#[from] candle_core::Error),
@@ -168,6 +176,7 @@ impl Error {
             Self::BadRequest { .. } => "bad_request",
             Self::NoRoom { .. } => "no_room",
             Self::NonFinite(_) => "non_finite",
+            Self::Hook { .. } => "hook",
             Self::Candle(_) => "candle",
         }
     }

@@ -22,6 +22,8 @@ pub enum Work {
         messages: serde_json::Value,
         /// `tools`, a JSON array, passed to the template.
         tools: Option<serde_json::Value>,
+        /// Whether and which of them the answer calls.
+        tool_choice: ToolChoice,
         /// Further variables for the template (`chat_template_kwargs`).
         extra: serde_json::Map<String, serde_json::Value>,
     },
@@ -48,6 +50,20 @@ pub enum Prompt {
     Text(String),
     /// Token ids.
     Tokens(Vec<u32>),
+}
+
+/// OpenAI's `tool_choice`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum ToolChoice {
+    /// As the model likes; without `tools` it means nothing.
+    #[default]
+    Auto,
+    /// No call: the template is not told of the tools.
+    None,
+    /// A call of any of them.
+    Required,
+    /// A call of this one.
+    Named(String),
 }
 
 /// What a text must look like.
@@ -113,6 +129,21 @@ pub struct Phases {
     pub prefill: Duration,
 }
 
+impl Phases {
+    /// All of them: the TTFT.
+    pub fn total(&self) -> Duration {
+        self.prepare
+            + self.parked
+            + self.adapter_read
+            + self.adapter_load
+            + self.backbone
+            + self.module
+            + self.handler
+            + self.queue
+            + self.prefill
+    }
+}
+
 /// How cold the call was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Cold {
@@ -170,16 +201,16 @@ pub enum Finish {
     Stop,
     /// The most tokens it may have.
     Length,
-    /// The text is a call of tools.
+    /// It calls tools: see [`CallEvent::ToolCall`].
     ToolCalls,
     /// A word of the function's own.
     Other(String),
 }
 
-/// Something of an answer.
+/// Something of an answer. [`CallEvent::First`] comes first.
 #[derive(Debug, Clone, PartialEq)]
 pub enum CallEvent {
-    /// `invoke`: status and headers of the function's own.
+    /// `invoke`: status and headers of the function's own; follows [`CallEvent::First`].
     Head {
         /// HTTP status.
         status: u16,
@@ -201,6 +232,19 @@ pub enum CallEvent {
         text: String,
         /// The token, where log-probabilities were asked for.
         token: Option<TokenInfo>,
+    },
+    /// A choice calls a tool; each call comes whole.
+    ToolCall {
+        /// Which choice.
+        choice: u32,
+        /// Which of the choice's calls.
+        index: u32,
+        /// The call's own name, for the message that will answer it.
+        id: String,
+        /// The tool.
+        name: String,
+        /// Its arguments: JSON text.
+        arguments: String,
     },
     /// `invoke`: bytes.
     Bytes(bytes::Bytes),

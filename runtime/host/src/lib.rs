@@ -5,5 +5,6 @@
 //! them: `http` knows no engine, `live` no HTTP, `store` neither.
 
 pub mod call;
+pub mod live;
 pub mod records;
 pub mod store;

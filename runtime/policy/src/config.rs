@@ -86,11 +86,12 @@ pub struct Queue {
     pub patience_s: f64,
 }
 
-const BASE: [(&str, &str); 4] = [
+const BASE: [(&str, &str); 5] = [
     ("vllm", include_str!("../presets/vllm.toml")),
     ("serverlessllm", include_str!("../presets/serverlessllm.toml")),
     ("instainfer", include_str!("../presets/instainfer.toml")),
     ("serverlesslora", include_str!("../presets/serverlesslora.toml")),
+    ("coldframe", include_str!("../presets/coldframe.toml")),
 ];
 
 /// A key and the TOML value it is set to.

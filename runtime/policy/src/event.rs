@@ -3,11 +3,14 @@
 //! Both worlds speak it: the live host reports real events, the simulator virtual ones.
 
 use crate::artifact::{Class, Tier};
+use crate::config::PolicyConfig;
 use crate::spec::{FunctionSpec, WorkerSpec};
 use crate::units::{Bytes, DeviceId, FunctionId, InstanceId, Nanos, RequestId, WorkerId};
+use serde::{Deserialize, Serialize};
 
 /// Something happened. The time comes with the call.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Event {
     /// A worker is there; ids are given in order of joining.
     WorkerJoined(WorkerSpec),
@@ -73,10 +76,37 @@ pub enum Event {
     },
     /// A timer set earlier is due.
     TimerFired(Timer),
+    /// A client gave up a request that is not admitted yet.
+    RequestCancelled {
+        /// The request.
+        request: RequestId,
+        /// Its function.
+        function: FunctionId,
+    },
+    /// An operator pins a function, or lets it go: what a pinned one holds leaves for no one and at no time.
+    FunctionPinned {
+        /// Which.
+        function: FunctionId,
+        /// Whether it is pinned from now on.
+        pinned: bool,
+    },
+    /// An operator wants everything of a function in place before a request asks.
+    FunctionWarmed(FunctionId),
+    /// An operator wants a function's device memory back; the next request or warming wakes it.
+    FunctionSlept {
+        /// Which.
+        function: FunctionId,
+        /// Whether its container and its copies in host memory go too.
+        deep: bool,
+    },
+    /// Another policy decides from now on. What waits is routed anew, in order of arrival; what runs goes on, and its
+    /// memory counts as being evicted until the executor says that it is free.
+    PolicyChanged(Box<PolicyConfig>),
 }
 
 /// Timers the core sets. A timer that no longer matters is ignored when it fires; there is no cancel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Timer {
     /// An instance may have been idle long enough to lose an artifact.
     KeepAlive(InstanceId),
@@ -93,7 +123,8 @@ pub enum Timer {
 }
 
 /// The core asks for something.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Action {
     /// The request will be served there; it is queued until admitted.
     Route {
@@ -126,7 +157,7 @@ pub enum Action {
     },
     /// Free device memory; `EvictDone` must follow with the same bytes.
     Evict {
-        /// Whose.
+        /// Whose; with none, a shared backbone or (kernels) what requests hold that run on after a change of policy.
         instance: Option<InstanceId>,
         /// On which device.
         device: DeviceId,
@@ -172,7 +203,8 @@ pub enum Action {
 }
 
 /// Why a request was turned away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Refused {
     /// The function's queue is full.
     QueueFull,

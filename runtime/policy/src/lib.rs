@@ -8,6 +8,7 @@ pub mod config;
 pub mod core;
 pub mod event;
 pub mod invocation;
+pub mod log;
 pub mod parts;
 pub mod rate;
 pub mod spec;

@@ -4,9 +4,10 @@
 
 use crate::artifact::Class;
 use crate::units::{BackboneId, Bytes, Nanos};
+use serde::{Deserialize, Serialize};
 
 /// A registered function.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FunctionSpec {
     /// Its backbone.
     pub backbone: BackboneId,
@@ -42,7 +43,7 @@ impl FunctionSpec {
 }
 
 /// A base model.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BackboneSpec {
     /// Weights on the device.
     pub weights: Bytes,
@@ -55,7 +56,7 @@ pub struct BackboneSpec {
 }
 
 /// A worker.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WorkerSpec {
     /// Host memory that may hold containers and staged weights.
     pub host: Bytes,

@@ -8,6 +8,9 @@ use coldframe_policy::units::{DeviceId, FunctionId, InstanceId, RequestId};
 impl World<'_> {
     /// The instance's engine, made at first use.
     pub(super) fn engine_for(&mut self, i: InstanceId) -> &mut Engine {
+        let instance = self.core.instance(i);
+        let (backbone, pool) = (instance.backbone, instance.pool);
+        let i = self.engine_of(i);
         if self.engines.len() <= i.index() {
             self.engines.resize_with(i.index() + 1, || None);
             self.noted_kv.resize(i.index() + 1, 0);
@@ -15,18 +18,35 @@ impl World<'_> {
         }
         let slot = &mut self.engines[i.index()];
         if slot.is_none() {
-            let instance = self.core.instance(i);
-            let model = &self.setup.models[instance.backbone.index()];
-            let limits = self.setup.engine_limits(instance.pool, model.profile.kv_bytes_per_token);
+            let model = &self.setup.models[backbone.index()];
+            let limits = self.setup.engine_limits(pool, model.profile.kv_bytes_per_token);
             *slot = Some(Engine::new(self.setup.step_cost(model), limits));
         }
         slot.as_mut().expect("just made")
     }
 
+    /// The number of an instance's engine: its own, or that of its device and backbone where all instances share one.
+    pub(super) fn engine_of(&self, i: InstanceId) -> InstanceId {
+        if !self.setup.policy.sharing.one_engine() {
+            return i;
+        }
+        let instance = self.core.instance(i);
+        InstanceId(instance.device.0 * self.setup.models.len() as u32 + instance.backbone.0)
+    }
+
+    fn device_of_engine(&self, i: InstanceId) -> (DeviceId, usize) {
+        if !self.setup.policy.sharing.one_engine() {
+            let instance = self.core.instance(i);
+            return (instance.device, instance.backbone.index());
+        }
+        let models = self.setup.models.len() as u32;
+        (DeviceId(i.0 / models), (i.0 % models) as usize)
+    }
+
     /// An engine got requests: it begins, or its decode run ends at the next step.
     pub(super) fn rouse(&mut self, i: InstanceId) {
         let Some(engine) = self.engines.get_mut(i.index()).and_then(Option::as_mut) else { return };
-        let d = self.core.instance(i).device;
+        let (d, _) = self.device_of_engine(i);
         let gpu = &mut self.gpus[d.index()];
         let virtual_now = gpu.sharing.advance(self.now);
         if engine.idle() {
@@ -116,9 +136,10 @@ impl World<'_> {
         }
         for id in ended {
             let request = self.ended(id);
-            self.note(2, u64::from(id), u64::from(i.0));
+            let instance = InstanceId(request.instance);
+            self.note(2, u64::from(id), u64::from(instance.0));
             let function = FunctionId(request.function);
-            self.tell(Event::RequestDone { request: RequestId(id), instance: i, function, kv: request.kv });
+            self.tell(Event::RequestDone { request: RequestId(id), instance, function, kv: request.kv });
         }
         if self.engines[i.index()].as_ref().is_some_and(Engine::idle) {
             self.begin(i, d);
@@ -129,7 +150,7 @@ impl World<'_> {
     /// Keeps the GPU's KV bytes in step with its engines.
     fn note_kv(&mut self, i: InstanceId, d: DeviceId) {
         let Some(engine) = self.engines[i.index()].as_ref() else { return };
-        let per_token = self.setup.models[self.core.instance(i).backbone.index()].profile.kv_bytes_per_token;
+        let per_token = self.setup.models[self.device_of_engine(i).1].profile.kv_bytes_per_token;
         let bytes = engine.kv_tokens_mid() * per_token;
         let gpu = &mut self.gpus[d.index()];
         gpu.kv_bytes = gpu.kv_bytes + bytes - self.noted_kv[i.index()];

@@ -172,7 +172,7 @@ impl World<'_> {
         if class == Class::Adapter {
             self.moved.adapter_evictions += 1;
         }
-        if let (Class::Kernel, Some(i)) = (class, instance) {
+        if let (Class::Kernel, Some(i), false) = (class, instance, self.setup.policy.sharing.one_engine()) {
             // The process loses its context: whatever engine it had is gone with it.
             if let Some(slot) = self.engines.get_mut(i.index()) {
                 *slot = None;

@@ -281,7 +281,7 @@ impl<'a> World<'a> {
                     self.note(33, u64::from(instance.0), u64::from(request.0));
                     self.admit(instance, request, kv);
                 }
-                self.touched.push(instance);
+                self.touched.push(self.engine_of(instance));
             }
             Action::Load { instance, class, function, from, bytes, .. } => {
                 self.note(34, u64::from(instance.0), class as u64);
@@ -296,7 +296,8 @@ impl<'a> World<'a> {
             }
             Action::StopInstance { instance } => {
                 self.note(37, u64::from(instance.0), 0);
-                if let Some(slot) = self.engines.get_mut(instance.index()) {
+                let own = !self.setup.policy.sharing.one_engine();
+                if let Some(slot) = self.engines.get_mut(instance.index()).filter(|_| own) {
                     *slot = None;
                 }
             }

@@ -5,9 +5,8 @@ use crate::engine::Sequence;
 use crate::measure::collect::{Finished, KINDS};
 use crate::report::per_request::{Outcome as Ended, RequestRow};
 use coldframe_policy::artifact::Class;
-use coldframe_policy::core::book::Span;
 use coldframe_policy::event::Refused;
-use coldframe_policy::units::{Bytes, InstanceId, RequestId};
+use coldframe_policy::units::{Bytes, FunctionId, InstanceId, Nanos, RequestId};
 use coldframe_traces::Record;
 
 /// One request in flight.
@@ -22,7 +21,7 @@ pub(super) struct Request {
     prompt: u32,
     output: u32,
     pub(super) kv: Bytes,
-    instance: u32,
+    pub(super) instance: u32,
     cold: [u64; 5],
     preemptions: u32,
     joined: u64,
@@ -58,18 +57,10 @@ impl World<'_> {
         let now = self.now;
         let request = &mut self.requests[id.index()];
         (request.admitted, request.kv, request.instance) = (now, kv, i.0);
-        let instance = self.core.instance(i);
-        let slot = instance.slots.get(&coldframe_policy::units::FunctionId(request.function));
-        let spans = slot.map_or(instance.spans.as_slice(), |s| std::slice::from_ref(&s.span));
-        let mut overlapped = false;
-        for span in spans.iter().filter(|s| s.end.0 > request.arrival) {
-            overlapped |= true;
-            request.cold[span.class as usize] += overlap(span, request.arrival, now);
-        }
-        if overlapped {
-            unstack(&mut request.cold, now - request.arrival);
-        }
-        let adapter_missed = overlapped && request.cold[Class::Adapter as usize] > 0;
+        let function = FunctionId(request.function);
+        let waited = self.core.instance(i).waited(function, Nanos(request.arrival), Nanos(now));
+        request.cold = waited.map(|stage| stage.0);
+        let adapter_missed = request.cold[Class::Adapter as usize] > 0;
         self.moved.adapter_hits += u64::from(!adapter_missed);
         self.moved.adapter_misses += u64::from(adapter_missed);
         let sequence = Sequence {
@@ -220,19 +211,5 @@ impl World<'_> {
         }
         self.in_flight -= 1;
         self.free_requests.push(id.0);
-    }
-}
-
-fn overlap(span: &Span, from: u64, to: u64) -> u64 {
-    span.end.0.min(to).saturating_sub(span.start.0.max(from))
-}
-
-/// Overlapped stages (library and backbone loads at once) may count a nanosecond twice: later classes give way, so that
-/// the stages of a request never exceed its wait.
-fn unstack(cold: &mut [u64; 5], wait: u64) {
-    let mut left = wait;
-    for stage in cold {
-        *stage = (*stage).min(left);
-        left -= *stage;
     }
 }

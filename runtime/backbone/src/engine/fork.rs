@@ -27,7 +27,7 @@ impl Engine {
         if sequence.phase == Phase::Running {
             self.running.remove(&id);
             self.running.insert(heir.id);
-        } else {
+        } else if !sequence.paused {
             self.lanes.take(sequence.owner, id);
             self.lanes.put(sequence.owner, heir.id);
         }
@@ -64,5 +64,6 @@ fn child_of(sequence: &Sequence, voice: Box<dyn super::Voice>) -> Sequence {
         branches: Vec::new(),
         phase: Phase::Running,
         cached: sequence.cached,
+        paused: false,
     }
 }

@@ -8,6 +8,7 @@
 mod fork;
 mod lanes;
 mod options;
+mod pause;
 mod plan;
 mod room;
 mod run;
@@ -130,11 +131,22 @@ pub struct StepStats {
     pub step_ns: u64,
 }
 
+/// A sequence's part of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Advance {
+    /// Which.
+    pub sequence: SequenceId,
+    /// Tokens computed for it: one of decode, or those of its prefill chunk.
+    pub tokens: usize,
+}
+
 /// What a step gave.
 #[derive(Debug, Default)]
 pub struct Step {
     /// In order; those of [`Engine::cancel`] since the last step come first.
     pub events: Vec<Event>,
+    /// Who was in the batch. A prompt of several choices is the first one's.
+    pub advances: Vec<Advance>,
     /// Measures.
     pub stats: StepStats,
 }

@@ -3,7 +3,9 @@
 use super::lanes::Lanes;
 use super::plan::Planned;
 use super::sequence::{Branch, Phase, Sequence};
-use super::{EngineOptions, Event, Reason, Request, Said, SequenceId, Spoken, Step, StepStats, Usage, What};
+use super::{
+    Advance, EngineOptions, Event, Reason, Request, Said, SequenceId, Spoken, Step, StepStats, Usage, What,
+};
 use crate::adapter::Generation;
 use crate::error::{Error, Result};
 use crate::executor::{Chunk, Executor, Logits, PAGE_TOKENS, Wanted};
@@ -98,9 +100,9 @@ impl Engine {
         self.swapped
     }
 
-    /// Whether a step would do nothing.
+    /// Whether a step would do nothing: there may still be sequences held back.
     pub fn is_idle(&self) -> bool {
-        self.sequences.is_empty() && self.events.is_empty()
+        self.running.is_empty() && self.lanes.len() == 0 && self.events.is_empty()
     }
 
     /// Takes a request. Returns its first choice's sequence; choice `i` is [`SequenceId::choice`] of it.
@@ -130,6 +132,7 @@ impl Engine {
             branches,
             phase: Phase::Waiting,
             cached: None,
+            paused: false,
         };
         self.sequences.insert(first, sequence);
         self.lanes.put(owner, first);
@@ -177,7 +180,8 @@ impl Engine {
             self.absorb(&plan, logits);
         }
         self.stats.step_ns = start.elapsed().as_nanos() as u64;
-        Ok(Step { events: std::mem::take(&mut self.events), stats: self.stats })
+        let advances = plan.iter().map(|part| Advance { sequence: part.id, tokens: part.take }).collect();
+        Ok(Step { events: std::mem::take(&mut self.events), advances, stats: self.stats })
     }
 
     fn check_queue(&self, owner: Owner) -> Result<()> {

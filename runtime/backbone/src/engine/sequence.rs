@@ -39,6 +39,8 @@ pub(super) struct Sequence {
     pub(super) phase: Phase,
     /// Prompt tokens found in cached pages when it first ran; `None` before.
     pub(super) cached: Option<usize>,
+    /// Held back: in no queue and no batch.
+    pub(super) paused: bool,
 }
 
 impl Sequence {

@@ -1,7 +1,7 @@
 //! The engine over an executor without weights: the schedule, its bounds, its ends.
 
 use crate::fake::{FAIL_TOKEN, Fake, NAN_TOKEN, Seen, Teller, VOCAB};
-use coldframe_backbone::engine::{Engine, EngineOptions, Reason, Request, SequenceId, What};
+use coldframe_backbone::engine::{Advance, Engine, EngineOptions, Reason, Request, SequenceId, What};
 use coldframe_backbone::executor::PAGE_TOKENS;
 use coldframe_backbone::kv::TenantId;
 use std::collections::BTreeMap;
@@ -401,4 +401,52 @@ fn ten_thousand_sequences_leave_nothing() {
     assert_eq!(outcomes.values().filter(|outcome| outcome.end.is_some()).count(), 10_000);
     let pages = engine.pages();
     assert_eq!((pages.used, pages.free + pages.cached), (0, 32));
+}
+
+#[test]
+fn a_sequence_held_back_gives_up_its_place_and_then_says_the_same() {
+    let (mut engine, _) = engine(64, EngineOptions::default());
+    let held = engine.submit(request(1, 1, 40, 30)).unwrap();
+    let other = engine.submit(request(2, 2, 40, 30)).unwrap();
+    let mut outcomes = Outcomes::new();
+    for _ in 0..5 {
+        step(&mut engine, &mut outcomes);
+    }
+    let told = outcomes[&held].tokens.len();
+    assert!(engine.pause(held) && !engine.pause(held), "it can be held back once");
+    while !engine.is_idle() {
+        step(&mut engine, &mut outcomes);
+    }
+    assert_eq!((engine.paused(), engine.pages().used), (1, 0), "it holds no pages");
+    assert_eq!(outcomes[&held].tokens.len(), told, "it says nothing meanwhile");
+    assert_eq!(outcomes[&other].end, Some(Ok(Reason::Length)));
+    assert!(engine.resume(held) && !engine.resume(held));
+    while !engine.is_idle() {
+        step(&mut engine, &mut outcomes);
+    }
+    assert_eq!(tokens(&outcomes[&held]), tokens(&solo(request(1, 1, 40, 30))));
+}
+
+#[test]
+fn a_sequence_held_back_can_be_cancelled() {
+    let (mut engine, _) = engine(64, EngineOptions::default());
+    let id = engine.submit(request(1, 1, 40, 30)).unwrap();
+    let mut outcomes = Outcomes::new();
+    step(&mut engine, &mut outcomes);
+    assert!(engine.pause(id) && engine.cancel(id));
+    step(&mut engine, &mut outcomes);
+    assert_eq!(outcomes[&id].end, Some(Ok(Reason::Cancelled)));
+    assert!(engine.is_idle() && engine.paused() == 0 && engine.swapped_bytes() == 0);
+}
+
+#[test]
+fn a_step_says_whose_tokens_it_computed() {
+    let (mut engine, _) = engine(64, EngineOptions::default());
+    let first = engine.submit(request(1, 1, 20, 4)).unwrap();
+    let advances = engine.step().unwrap().advances;
+    assert_eq!(advances, [Advance { sequence: first, tokens: 20 }]);
+    let second = engine.submit(request(2, 2, 9, 4)).unwrap();
+    let advances = engine.step().unwrap().advances;
+    let expected = [Advance { sequence: first, tokens: 1 }, Advance { sequence: second, tokens: 9 }];
+    assert_eq!(advances, expected);
 }

@@ -68,6 +68,10 @@ pub struct Function {
     pub spec: FunctionSpec,
     /// False once removed.
     pub alive: bool,
+    /// What it holds leaves for no one.
+    pub pinned: bool,
+    /// Put to sleep: not pre-loaded until a request or a warming wakes it.
+    pub asleep: bool,
     /// Its recent arrivals.
     pub arrivals: Arrivals,
     /// Its instances, oldest first (process-per-function policies).
@@ -226,6 +230,8 @@ pub struct Instance {
     pub(super) stage_started: [Nanos; 5],
     pub(super) waiting_memory: bool,
     pub(super) ripe: bool,
+    /// An operator asked for it: idle neighbours make room, whatever they are worth.
+    pub(super) warming: bool,
     /// Something was asked of it since it last came to rest.
     pub(super) busy: bool,
     /// When its keep-alive timer is due; never when none is set.
@@ -259,6 +265,7 @@ impl Instance {
             stage_started: [Nanos::ZERO; 5],
             waiting_memory: false,
             ripe: false,
+            warming: false,
             busy: false,
             keep_alive_at: Nanos::NEVER,
             patience_set: false,
@@ -270,6 +277,25 @@ impl Instance {
     /// The first class that is not in place; `None` when it can answer.
     pub fn missing(&self) -> Option<Class> {
         Class::ALL.into_iter().find(|&c| self.have[c as usize] != Place::Here)
+    }
+
+    /// What a request that came at `arrival` and is admitted `now` waited for, by [`Class`]. Stages that overlapped
+    /// (libraries and backbone at once) give way in load order, so that the sum never exceeds the wait.
+    pub fn waited(&self, function: FunctionId, arrival: Nanos, now: Nanos) -> [Nanos; 5] {
+        let spans = match self.slots.get(&function) {
+            Some(slot) => std::slice::from_ref(&slot.span),
+            None => self.spans.as_slice(),
+        };
+        let mut waited = [Nanos::ZERO; 5];
+        for span in spans.iter().filter(|span| span.end > arrival) {
+            waited[span.class as usize] += span.end.min(now).saturating_sub(span.start.max(arrival));
+        }
+        let mut left = now.saturating_sub(arrival);
+        for stage in &mut waited {
+            *stage = (*stage).min(left);
+            left -= *stage;
+        }
+        waited
     }
 
     /// When the latest load of a class began.

@@ -21,12 +21,18 @@ impl Core {
         self.ensure_replicas();
         let now = self.now;
         let function = &mut self.functions[f.index()];
+        function.asleep = false;
         function.arrivals.push(now);
         let backbone = &mut self.backbones[function.spec.backbone.index()];
         backbone.arrivals.push(now);
         let tokens = u64::from(prompt) + u64::from(max);
         let kv = Bytes(tokens.saturating_mul(backbone.spec.kv_per_token.0));
-        let queued = Queued { request, function: f, arrival: now, kv };
+        self.take(Queued { request, function: f, arrival: now, kv });
+    }
+
+    /// Finds a place for a request, or refuses it.
+    pub(super) fn take(&mut self, queued: Queued) {
+        let Queued { request, function: f, kv, .. } = queued;
         if self.sharing == SharingDecision::OneProcess {
             return self.arrived_serverful(queued);
         }
@@ -91,7 +97,7 @@ impl Core {
         }
     }
 
-    fn park(&mut self, queued: Queued) {
+    pub(super) fn park(&mut self, queued: Queued) {
         let f = queued.function;
         let function = &mut self.functions[f.index()];
         if function.parked.is_empty() {
@@ -113,6 +119,9 @@ impl Core {
 
     /// Gives parked functions a place, oldest first, as long as there is one.
     pub(super) fn unpark(&mut self) {
+        if self.sharing == SharingDecision::OneProcess {
+            return; // see `seat_parked`
+        }
         while let Some(&f) = self.parked.front() {
             if self.functions[f.index()].parked.is_empty() {
                 self.parked.pop_front();
@@ -286,17 +295,56 @@ impl Core {
         self.unload(i, gone.len() as u64);
         gone.iter().for_each(|q| self.refuse(q.request, Refused::TimedOut, Nanos::ZERO));
         if empty {
-            let instance = &mut self.instances[i.index()];
-            let d = instance.device;
-            (instance.ripe, instance.waiting_memory) = (false, false);
-            self.devices[d.index()].ripe.retain(|&x| x != i);
-            self.devices[d.index()].waiters.retain(|&x| x != i);
-            self.rest(i);
+            self.emptied(i);
         }
         if self.sharing == SharingDecision::OneProcess {
             self.seat_queued(i);
         }
         self.watch_patience(i);
+    }
+
+    /// An instance's last queued request left without being admitted.
+    fn emptied(&mut self, i: InstanceId) {
+        let instance = &mut self.instances[i.index()];
+        let d = instance.device;
+        (instance.ripe, instance.waiting_memory) = (false, false);
+        self.devices[d.index()].ripe.retain(|&x| x != i);
+        self.devices[d.index()].waiters.retain(|&x| x != i);
+        self.rest(i);
+    }
+
+    /// Forgets a request that is not admitted; loads begun for it go on.
+    pub(super) fn cancelled(&mut self, request: RequestId, f: FunctionId) {
+        let Some(function) = self.functions.get_mut(f.index()) else { return };
+        let before = function.parked.len();
+        function.parked.retain(|q| q.request != request);
+        if function.parked.len() < before {
+            if function.parked.is_empty() {
+                self.parked.retain(|&x| x != f);
+            }
+            return;
+        }
+        let replicas = self.backbones[function.spec.backbone.index()].replicas.iter().map(|&(_, i)| i);
+        let places: Vec<InstanceId> = function.instances.iter().copied().chain(replicas).collect();
+        for i in places {
+            let instance = &mut self.instances[i.index()];
+            let count = |i: &super::book::Instance| {
+                i.queue.len() + i.slots.get(&f).map_or(0, |slot| slot.waiting.len())
+            };
+            let before = count(instance);
+            instance.queue.retain(|q| q.request != request);
+            if let Some(slot) = instance.slots.get_mut(&f) {
+                slot.waiting.retain(|q| q.request != request);
+            }
+            if count(instance) < before {
+                let empty = instance.queue.is_empty();
+                self.unload(i, 1);
+                if self.sharing == SharingDecision::OneProcess {
+                    return self.seat_queued(i);
+                }
+                return if empty { self.emptied(i) } else { self.dispatch(i) };
+            }
+        }
     }
 
     pub(super) fn parked_due(&mut self, f: FunctionId) {

@@ -116,8 +116,10 @@ impl Core {
 
     /// Begins one stage; false when it has to wait for memory.
     fn begin(&mut self, i: InstanceId, class: Class, asked: bool) -> bool {
+        let warming = self.instances[i.index()].warming;
         let room = match (asked, self.config.preload.displaces()) {
             (true, _) => Room::Evict,
+            (false, _) if warming => Room::Displace(u64::MAX, i),
             (false, true) => Room::Displace(self.wish_value(i, class).unwrap_or(0), i),
             (false, false) => Room::Free,
         };
@@ -130,7 +132,7 @@ impl Core {
             Class::Container => true,
             Class::Runtime => {
                 let bytes = f.map_or(Bytes::ZERO, |f| self.functions[f.index()].spec.runtime);
-                self.reserve_host(w, bytes, asked)
+                self.reserve_host(w, bytes, asked || warming)
             }
             Class::Backbone if self.sharing == SharingDecision::SharedWeights => {
                 return self.map_backbone(i, room, asked);
@@ -176,7 +178,10 @@ impl Core {
     }
 
     fn blocked(&mut self, i: InstanceId, asked: bool) -> bool {
-        if asked {
+        let instance = &self.instances[i.index()];
+        // Who is warmed waits for memory on its way out, and for nothing else: it must not stand before requests.
+        let soon = instance.warming && self.devices[instance.device.index()].evicting > Bytes::ZERO;
+        if asked || soon {
             self.wait_for_memory(i);
         } else {
             self.instances[i.index()].goal = None;
@@ -372,9 +377,14 @@ impl Core {
         let now = self.now;
         let instance = &mut self.instances[i.index()];
         let Some(f) = instance.function.filter(|_| instance.idle()) else { return };
+        instance.warming = false;
         if !self.functions[f.index()].alive {
             return self.stop(i);
         }
+        if self.functions[f.index()].asleep {
+            self.evict(i, Class::Backbone);
+        }
+        let instance = &mut self.instances[i.index()];
         if std::mem::take(&mut instance.busy) {
             instance.idle_since = now;
         }
@@ -389,7 +399,7 @@ impl Core {
         }
     }
 
-    fn watch_keep_alive(&mut self, i: InstanceId) {
+    pub(super) fn watch_keep_alive(&mut self, i: InstanceId) {
         let due = self.next_drop(i).unwrap_or(Nanos::NEVER);
         self.keep_alive_timer(i, due.max(self.now));
     }
@@ -425,6 +435,9 @@ impl Core {
             return; // counts anew when it rests
         }
         let Some(f) = self.instances[i.index()].function else { return };
+        if self.held_fast(f) {
+            return; // counts anew when it is let go
+        }
         let mut dropped = false;
         for class in Class::ALL.into_iter().rev() {
             if !self.here(i, class) {

@@ -208,7 +208,8 @@ impl Core {
         let claims = matches!(room, Room::Displace(_, claimant) if claimant == i);
         let behind = self.waking == Some(d) && instance.waiting_memory;
         let free = instance.idle() || (behind && instance.running == 0 && !instance.loading());
-        instance.alive && free && !claims
+        let pinned = instance.function.is_some_and(|f| self.held_fast(f));
+        instance.alive && free && !claims && !pinned
     }
 
     fn evict_shared(&mut self, d: DeviceId, b: BackboneId) {
@@ -293,6 +294,7 @@ impl Core {
         device.used -= bytes;
         self.mark(d);
         self.wake(d);
+        self.seat_parked();
     }
 
     /// Device bytes of one class of an instance.
@@ -383,7 +385,7 @@ impl Core {
             for &i in &self.devices[d.index()].instances {
                 let instance = &self.instances[i.index()];
                 let Some(f) = instance.function.filter(|_| instance.idle()) else { continue };
-                if !self.here(i, Class::Runtime) {
+                if !self.here(i, Class::Runtime) || self.held_fast(f) {
                     continue;
                 }
                 let function = &self.functions[f.index()];

@@ -1,15 +1,18 @@
 //! The core: one state machine over the book. An event goes in with the time, actions come out.
 //!
 //! `lifecycle` starts and stops instances, `memory` makes room, `dispatch` routes and admits, `plan` pre-loads,
-//! `serverful` serves one-process engines. Ties break by id; nothing here reads a clock.
+//! `serverful` serves one-process engines, `operator` does what people ask for by hand, `succession` changes the policy.
+//! Ties break by id; nothing here reads a clock.
 
 pub mod book;
 mod dispatch;
 mod lifecycle;
 mod memory;
+mod operator;
 mod placement;
 mod plan;
 mod serverful;
+mod succession;
 
 use crate::config::PolicyConfig;
 use crate::event::{Action, Event, Refused, Timer};
@@ -46,7 +49,8 @@ pub struct Core {
     device_left: bool,
     /// The device whose oldest waiter is trying again.
     waking: Option<DeviceId>,
-    replan_set: bool,
+    /// When the plan is looked at next; never when nothing is wanted.
+    replan_at: Nanos,
     replicas_due: bool,
     sharing: SharingDecision,
     exclusive: bool,
@@ -81,7 +85,7 @@ impl Core {
             recheck: BTreeSet::new(),
             device_left: false,
             waking: None,
-            replan_set: false,
+            replan_at: Nanos::NEVER,
             replicas_due: true,
             sharing,
             exclusive,
@@ -108,6 +112,11 @@ impl Core {
             Event::LoadFailed { instance, class, function } => self.load_failed(instance, class, function),
             Event::EvictDone { device, bytes } => self.evict_done(device, bytes),
             Event::TimerFired(timer) => self.timer(timer),
+            Event::RequestCancelled { request, function } => self.cancelled(request, function),
+            Event::FunctionPinned { function, pinned } => self.pinned(function, pinned),
+            Event::FunctionWarmed(function) => self.warmed(function),
+            Event::FunctionSlept { function, deep } => self.slept(function, deep),
+            Event::PolicyChanged(config) => self.policy_changed(*config),
         }
         loop {
             if let Some(d) = self.recheck.pop_first() {
@@ -148,6 +157,16 @@ impl Core {
     /// A registered function.
     pub fn function(&self, id: FunctionId) -> &Function {
         &self.functions[id.index()]
+    }
+
+    /// All functions by number, removed ones included.
+    pub fn functions(&self) -> &[Function] {
+        &self.functions
+    }
+
+    /// All backbones.
+    pub fn backbones(&self) -> &[Backbone] {
+        &self.backbones
     }
 
     /// All instances by number, stopped ones included.
@@ -317,6 +336,8 @@ impl Core {
         self.functions.push(Function {
             spec,
             alive: true,
+            pinned: false,
+            asleep: false,
             arrivals: Arrivals::default(),
             instances: Vec::new(),
             parked: Default::default(),
@@ -355,7 +376,8 @@ impl Core {
             }
             Timer::Patience(i) => self.patience_due(i),
             Timer::ParkedPatience(f) => self.parked_due(f),
-            Timer::Replan => self.replan(),
+            Timer::Replan if self.replan_at == self.now => self.replan(),
+            Timer::Replan => {} // set before a change of policy
         }
     }
 

@@ -106,7 +106,8 @@ impl Core {
         let holders =
             self.devices.iter().enumerate().filter_map(|(n, d)| d.exclusive.map(|i| (DeviceId(n as u32), i)));
         let idle = holders
-            .filter(|(d, i)| !not.contains(d) && self.instances[i.index()].idle() && self.could_hold(f, *d));
+            .filter(|(d, i)| !not.contains(d) && self.instances[i.index()].idle() && self.could_hold(f, *d))
+            .filter(|(_, i)| !self.instances[i.index()].function.is_some_and(|f| self.held_fast(f)));
         let (_, device, i) = idle.map(|(d, i)| (self.instances[i.index()].idle_since, d, i)).min()?;
         Some(Spot { device, estimate: self.view_device(f, device).estimate, holder: Some(i) })
     }

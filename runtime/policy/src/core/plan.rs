@@ -24,18 +24,18 @@ impl Core {
     /// Puts a function on the plan's list and makes sure that the plan is looked at.
     pub(super) fn wish_for(&mut self, f: FunctionId) {
         let every = self.config.preload.replan_every();
-        if every == Nanos::NEVER {
+        if every == Nanos::NEVER || self.functions[f.index()].asleep {
             return;
         }
         self.wishes.insert(f);
-        if !self.replan_set {
-            self.replan_set = true;
-            self.set_timer(Timer::Replan, Nanos(self.now.0.saturating_add(every.0)));
+        if self.replan_at == Nanos::NEVER {
+            self.replan_at = Nanos(self.now.0.saturating_add(every.0));
+            self.set_timer(Timer::Replan, self.replan_at);
         }
     }
 
     pub(super) fn replan(&mut self) {
-        self.replan_set = false;
+        self.replan_at = Nanos::NEVER;
         // Round robin, so that no wish waits for ever behind others.
         let from = self.looked_up_to;
         let looked: Vec<FunctionId> =
@@ -48,7 +48,7 @@ impl Core {
             let function = &self.functions[f.index()];
             let rate = function.arrivals.per_megasecond(self.now, self.config.preload.window());
             let complete = function.instances.iter().any(|i| self.instances[i.index()].missing().is_none());
-            if complete || rate == 0 || !function.alive {
+            if complete || rate == 0 || !function.alive || function.asleep {
                 self.wishes.remove(&f);
                 continue;
             }

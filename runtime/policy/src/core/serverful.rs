@@ -62,6 +62,9 @@ impl Core {
     pub(super) fn arrived_serverful(&mut self, queued: Queued) {
         let b = self.functions[queued.function.index()].spec.backbone;
         let Some(&(load, i)) = self.backbones[b.index()].replicas.first() else {
+            if self.devices.iter().any(|d| d.evicting > Bytes::ZERO) {
+                return self.park(queued); // a replica starts once what another policy left is gone
+            }
             return self.refuse(queued.request, Refused::NoCapacity, Nanos::ZERO);
         };
         if queued.kv > self.instances[i.index()].pool {
@@ -103,26 +106,36 @@ impl Core {
         if instance.slots.len() >= self.config.engine.adapter_slots as usize && !self.evict_slot(i) {
             return false;
         }
-        self.load_slot(i, queued, bytes);
+        self.load_slot(i, queued);
         true
     }
 
-    fn load_slot(&mut self, i: InstanceId, queued: Queued, bytes: Bytes) {
-        let (f, now) = (queued.function, self.now);
-        let d = self.instances[i.index()].device;
-        let w = self.devices[d.index()].worker;
-        if !self.reserve(d, bytes, uses::ADAPTERS, Room::Free) {
+    fn load_slot(&mut self, i: InstanceId, queued: Queued) {
+        let f = queued.function;
+        if !self.begin_slot(i, f) {
             // A slot larger than planned for: the device has no room beside the pool.
             self.unload(i, 1);
             return self.refuse(queued.request, Refused::NoCapacity, Nanos::ZERO);
         }
+        let slot = self.instances[i.index()].slots.get_mut(&f).expect("just begun");
+        slot.waiting.push(queued);
+        self.watch_patience(i);
+    }
+
+    /// Starts the load of an adapter for whoever comes; false when the device has no room.
+    fn begin_slot(&mut self, i: InstanceId, f: FunctionId) -> bool {
+        let (now, bytes) = (self.now, self.functions[f.index()].spec.adapter);
+        let d = self.instances[i.index()].device;
+        let w = self.devices[d.index()].worker;
+        if !self.reserve(d, bytes, uses::ADAPTERS, Room::Free) {
+            return false;
+        }
         let from = self.stage(w, Staged::Adapter(f), bytes);
         let span = Span { class: Class::Adapter, start: now, end: Nanos::NEVER };
-        let slot = Slot { here: false, users: 0, idle_since: now, waiting: vec![queued], span };
+        let slot = Slot { here: false, users: 0, idle_since: now, waiting: Vec::new(), span };
         self.instances[i.index()].slots.insert(f, slot);
         self.devices[d.index()].starting += 1;
         self.mark(d);
-        self.watch_patience(i);
         self.out.push(Action::Load {
             instance: i,
             class: Class::Adapter,
@@ -131,11 +144,54 @@ impl Core {
             to: Tier::Device,
             bytes,
         });
+        true
+    }
+
+    /// Brings an adapter onto the replica with least to do, if a slot is free or idle.
+    pub(super) fn warm_slot(&mut self, f: FunctionId) {
+        self.ensure_replicas();
+        let (b, bytes) = (self.functions[f.index()].spec.backbone, self.functions[f.index()].spec.adapter);
+        let Some(&(_, i)) = self.backbones[b.index()].replicas.first() else { return };
+        let slots = &self.instances[i.index()].slots;
+        if bytes == Bytes::ZERO || slots.contains_key(&f) {
+            return;
+        }
+        if slots.len() < self.config.engine.adapter_slots as usize || self.evict_slot(i) {
+            self.begin_slot(i, f);
+        }
+    }
+
+    /// Drops a function's idle adapters.
+    pub(super) fn sleep_slots(&mut self, f: FunctionId) {
+        let b = self.functions[f.index()].spec.backbone;
+        let replicas: Vec<InstanceId> = self.backbones[b.index()].replicas.iter().map(|&(_, i)| i).collect();
+        for i in replicas {
+            let idle = self.instances[i.index()].idle_slots.iter().find(|(_, other)| *other == f).copied();
+            idle.into_iter().for_each(|key| self.drop_slot(i, key));
+        }
+    }
+
+    /// Memory came free: a replica that had no device may start, and requests parked for it are seated.
+    pub(super) fn seat_parked(&mut self) {
+        if self.sharing != SharingDecision::OneProcess || self.parked.is_empty() {
+            return;
+        }
+        self.replicas_due = true;
+        self.ensure_replicas();
+        if self.backbones.iter().all(|b| b.replicas.is_empty()) {
+            return;
+        }
+        for f in std::mem::take(&mut self.parked) {
+            for queued in std::mem::take(&mut self.functions[f.index()].parked) {
+                self.arrived_serverful(queued);
+            }
+        }
     }
 
     /// Frees the slot idle the longest; false when all are in use.
     fn evict_slot(&mut self, i: InstanceId) -> bool {
-        let Some(&key) = self.instances[i.index()].idle_slots.first() else { return false };
+        let mut idle = self.instances[i.index()].idle_slots.iter();
+        let Some(&key) = idle.find(|(_, f)| !self.held_fast(*f)) else { return false };
         self.drop_slot(i, key);
         true
     }

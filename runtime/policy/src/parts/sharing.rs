@@ -36,15 +36,25 @@ pub enum SharingPart {
         /// (+21.4 % TPOT); the paper's own figure is not known, so 0 is its best case.
         isolation_permille: u32,
     },
+    /// Functions stay apart (sandboxes, instances, adapters of their own) around one engine per device, which maps the
+    /// weights once and batches across functions: what this project's host does. Decided as shared weights.
+    SharedEngine {},
     /// One engine process per backbone and replica.
     OneProcess {},
+}
+
+impl SharingPart {
+    /// Whether one engine per device and backbone serves the instances of all functions.
+    pub fn one_engine(&self) -> bool {
+        matches!(self, Self::SharedEngine {})
+    }
 }
 
 impl Sharing for SharingPart {
     fn decide(&self) -> SharingDecision {
         match self {
             Self::Private { .. } => SharingDecision::Private,
-            Self::SharedWeights { .. } => SharingDecision::SharedWeights,
+            Self::SharedWeights { .. } | Self::SharedEngine {} => SharingDecision::SharedWeights,
             Self::OneProcess {} => SharingDecision::OneProcess,
         }
     }

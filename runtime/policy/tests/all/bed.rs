@@ -6,6 +6,7 @@ use coldframe_policy::artifact::Class;
 use coldframe_policy::config::{PolicyConfig, from_table, preset_toml, set};
 use coldframe_policy::core::Core;
 use coldframe_policy::event::{Action, Event, Timer};
+use coldframe_policy::log;
 use coldframe_policy::spec::{BackboneSpec, FunctionSpec, WorkerSpec};
 use coldframe_policy::units::{BackboneId, Bytes, DeviceId, FunctionId, InstanceId, Nanos, RequestId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,6 +57,8 @@ pub struct Bed {
     pub waiting: BTreeMap<u32, FunctionId>,
     pub devices: BTreeMap<InstanceId, DeviceId>,
     pub log: Vec<String>,
+    /// The same as a decision log.
+    pub lines: Vec<String>,
     requests: u32,
 }
 
@@ -68,6 +71,14 @@ impl Bed {
             context: Bytes(20 * MB),
             slot: Bytes(10 * MB),
         };
+        let known = |name: &str| log::Backbone { name: name.to_owned(), spec: backbone.clone() };
+        let header = log::Header {
+            coldframe_log: log::VERSION,
+            writer: "test".to_owned(),
+            started_ms: 0,
+            policy: policy.clone(),
+            backbones: vec![known("a"), known("b")],
+        };
         let mut bed = Self {
             core: Core::new(policy, vec![backbone.clone(), backbone]),
             now: 0,
@@ -78,6 +89,7 @@ impl Bed {
             waiting: BTreeMap::new(),
             devices: BTreeMap::new(),
             log: Vec::new(),
+            lines: vec![log::to_text(&header)],
             requests: 0,
         };
         workers.iter().for_each(|devices| bed.join(devices, 1000));
@@ -97,8 +109,12 @@ impl Bed {
 
     pub fn tell(&mut self, event: Event) {
         let mut actions = Vec::new();
+        self.lines.push(log::to_text(&log::Line::Event { at: Nanos(self.now), event: event.clone() }));
         self.core.handle(Nanos(self.now), event, &mut actions);
-        actions.into_iter().for_each(|a| self.act(a));
+        for action in actions {
+            self.lines.push(log::to_text(&log::Line::Action(action.clone())));
+            self.act(action);
+        }
         assert_eq!(self.core.contradiction(), None, "after {:?}", self.log.last());
     }
 
@@ -219,6 +235,24 @@ impl Bed {
             self.tell(Event::TimerFired(timer));
         }
         self.now = to;
+    }
+
+    /// Gives up a request that waits.
+    pub fn cancel(&mut self, request: u32) {
+        let function = self.waiting.remove(&request).expect("it waits");
+        self.tell(Event::RequestCancelled { request: RequestId(request), function });
+    }
+
+    /// Another policy takes over: what runs is no longer the core's business but for its memory.
+    pub fn succeed(&mut self, policy: PolicyConfig) {
+        self.running.clear();
+        self.tell(Event::PolicyChanged(Box::new(policy)));
+    }
+
+    /// Replays everything so far in a fresh core.
+    pub fn replayed(&self) -> log::Replayed {
+        let text = self.lines.join("\n");
+        log::replay(log::Reader::new(text.as_bytes()).expect("a header")).expect("a log")
     }
 
     /// What was asked since the last call.

@@ -86,9 +86,15 @@ fn run(seed: u64) {
                 let r = bed.running.keys().nth(pick % bed.running.len().max(1)).copied();
                 r.into_iter().for_each(|r| bed.done(r));
             }
-            85..95 => bed.at_ns(bed.now + chance.below(3 * S)),
+            85..88 => operate(&mut bed, &mut chance),
+            88..95 => bed.at_ns(bed.now + chance.below(3 * S)),
             95..97 => bed.fail_load(pick % bed.loads.len().max(1)),
-            97 => bed.tell(Event::FunctionRemoved(FunctionId(chance.below(4) as u32))),
+            97 if chance.below(2) == 0 => bed.tell(Event::FunctionRemoved(FunctionId(chance.below(4) as u32))),
+            97 => {
+                let set = self::settings(&mut chance, "coldframe");
+                let other = ["vllm", "coldframe", "serverlessllm"][chance.below(3) as usize];
+                bed.succeed(policy(other, if other == "vllm" { &[] } else { &set }));
+            }
             98 => {
                 bed.join(&[200], 150);
                 workers.push(&[200]);
@@ -98,6 +104,21 @@ fn run(seed: u64) {
         }
     }
     finish(&mut bed, name);
+    let replayed = bed.replayed();
+    assert!(replayed.parted.is_none() && replayed.equal > 0, "{name}: {replayed:?}");
+}
+
+/// What people do by hand.
+fn operate(bed: &mut Bed, chance: &mut Chance) {
+    let function = FunctionId(chance.below(5) as u32);
+    let waits = bed.waiting.keys().nth(chance.below(4) as usize).copied();
+    match chance.below(5) {
+        0 => bed.tell(Event::FunctionPinned { function, pinned: true }),
+        1 => bed.tell(Event::FunctionPinned { function, pinned: false }),
+        2 => bed.tell(Event::FunctionWarmed(function)),
+        3 => bed.tell(Event::FunctionSlept { function, deep: chance.below(2) == 0 }),
+        _ => waits.into_iter().for_each(|r| bed.cancel(r)),
+    }
 }
 
 /// The worker's running requests and loads end with it, as an executor would see to.
@@ -111,6 +132,9 @@ fn lose(bed: &mut Bed, workers: &[&[u64]], w: u32) {
 }
 
 fn finish(bed: &mut Bed, name: &str) {
+    for function in 0..4 {
+        bed.tell(Event::FunctionPinned { function: FunctionId(function), pinned: false });
+    }
     for turn in 0.. {
         assert!(turn < 20_000, "{name}: no end");
         bed.settle();

@@ -4,4 +4,5 @@ mod bed;
 mod chaos;
 mod config;
 mod core;
+mod operator;
 mod presets;

@@ -1,0 +1,7 @@
+//! The integration tests of the host, one binary.
+
+mod calls;
+mod live;
+mod live_code;
+mod live_real;
+mod tiny;
