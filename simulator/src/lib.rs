@@ -6,6 +6,7 @@
 pub mod calibrate;
 pub mod cost;
 pub mod engine;
+pub mod fidelity;
 pub mod invocations;
 pub mod kernel;
 pub mod measure;

@@ -9,9 +9,13 @@ mod bench_backbone;
 mod calibrate;
 mod compare;
 mod completions;
+#[cfg(feature = "host")]
+mod fidelity;
 #[cfg(feature = "backbone")]
 mod generate;
 mod invocations;
+#[cfg(feature = "host")]
+mod live;
 mod names;
 #[cfg(feature = "backbone")]
 mod opened;
@@ -22,6 +26,7 @@ mod replay;
 mod trace;
 mod ui;
 mod validate;
+mod whatif;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
@@ -51,6 +56,9 @@ enum Command {
     Policies(policies::PoliciesArgs),
     /// List and print hardware profiles and tariffs
     Profiles(profiles::ProfilesArgs),
+    #[cfg(feature = "host")]
+    Fidelity(Box<fidelity::FidelityArgs>),
+    Whatif(whatif::WhatifArgs),
     Paper(paper::PaperArgs),
     Validate(validate::ValidateArgs),
     ReplayInvocations(invocations::InvocationsArgs),
@@ -100,6 +108,9 @@ fn run(command: Command, ui: &ui::Ui) -> anyhow::Result<()> {
         Command::Trace(args) => trace::run(args, ui),
         Command::Policies(args) => policies::run(args, ui),
         Command::Profiles(args) => profiles::run(args, ui),
+        #[cfg(feature = "host")]
+        Command::Fidelity(args) => fidelity::run(*args, ui),
+        Command::Whatif(args) => whatif::run(args, ui),
         Command::Paper(args) => paper::run(args, ui),
         Command::Validate(args) => validate::run(args, ui),
         Command::ReplayInvocations(args) => invocations::run(args, ui),

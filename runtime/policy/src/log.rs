@@ -109,7 +109,9 @@ pub enum LogError {
         reason: String,
     },
     /// Written by another version.
-    #[error("the log has version {found}; this program reads version {VERSION}. Replay it with the program that wrote it")]
+    #[error(
+        "the log has version {found}; this program reads version {VERSION}. Replay it with the program that wrote it"
+    )]
     Version {
         /// What it has.
         found: u32,

@@ -5,9 +5,9 @@
 //! counted as decode work, since it grows with the batch. Mixed steps are predicted, not fitted: their error shows how
 //! well the composition holds.
 
+use super::CalibrateError;
 use super::fit::{Errors, Fit, Row, fit};
 use super::measured::{AdapterLoad, Measured, StepPoint};
-use super::CalibrateError;
 
 /// A fit in words, with its errors.
 #[derive(Clone, Debug, PartialEq)]
@@ -167,7 +167,11 @@ fn equations(
 
 /// Least squares through the origin.
 fn bytes_per_rank(loads: &[AdapterLoad]) -> u64 {
-    let row = |load: &AdapterLoad| Row { x: [f64::from(load.rank)], y: load.bytes as f64, of: load.bytes.max(1) as f64 };
+    let row = |load: &AdapterLoad| Row {
+        x: [f64::from(load.rank)],
+        y: load.bytes as f64,
+        of: load.bytes.max(1) as f64,
+    };
     fit(&loads.iter().map(row).collect::<Vec<_>>()).k[0].round() as u64
 }
 

@@ -19,7 +19,9 @@ pub use text::text;
 #[derive(Debug, thiserror::Error)]
 pub enum CalibrateError {
     /// Too few points for a fit.
-    #[error("{what}: {points} measured points are too few for a fit; at least {least} are needed, so measure without --quick")]
+    #[error(
+        "{what}: {points} measured points are too few for a fit; at least {least} are needed, so measure without --quick"
+    )]
     TooFew {
         /// Which fit.
         what: &'static str,

@@ -36,7 +36,13 @@ fn quoted(text: &str) -> String {
 
 fn head(out: &mut String, section: &str, name: &str, about: &str, measured: &Measured) {
     let source = format!("calibrated on {}, {}", measured.machine.device, measured.machine.date);
-    line!(out, "\n[{section}]\nname = {}\nabout = {}\nsource = {}", quoted(name), quoted(about), quoted(&source));
+    line!(
+        out,
+        "\n[{section}]\nname = {}\nabout = {}\nsource = {}",
+        quoted(name),
+        quoted(about),
+        quoted(&source)
+    );
 }
 
 fn gpu(out: &mut String, measured: &Measured) {
@@ -44,7 +50,12 @@ fn gpu(out: &mut String, measured: &Measured) {
     head(out, "gpu", &machine.name, &machine.device, measured);
     line!(out, "# What the device tier may hold: given, or the machine's memory.");
     line!(out, "memory_bytes = {}", machine.device_bytes);
-    line!(out, "# {} threads reading at once; one alone reads {} bytes a second.", machine.threads, bandwidths.memory_alone);
+    line!(
+        out,
+        "# {} threads reading at once; one alone reads {} bytes a second.",
+        machine.threads,
+        bandwidths.memory_alone
+    );
     line!(out, "memory_bytes_per_s = {}", bandwidths.memory_contended.max(1));
     line!(out, "# {} threads copying at once: host and device memory are one memory here.", machine.threads);
     line!(out, "host_link_bytes_per_s = {}", bandwidths.copy_contended.max(1));
@@ -66,9 +77,18 @@ fn step(out: &mut String, measured: &Measured, derived: &Derived) {
     let (machine, shape) = (&measured.machine, &measured.shape);
     let source = format!("calibrated on {}, {}", machine.device, machine.date);
     line!(out, "\n[step]\nsource = {}", quoted(&source));
-    line!(out, "# Engine work outside the executor in a step of one sequence.\nhost_ps = {}", derived.host_ps);
+    line!(
+        out,
+        "# Engine work outside the executor in a step of one sequence.\nhost_ps = {}",
+        derived.host_ps
+    );
     line!(out, "# What any adapter adds to a step, spread over the layers; and each token under one.");
-    line!(out, "adapter_layer_ps = {}\nadapter_token_ps = {}", derived.adapter_layer_ps, derived.adapter_token_ps);
+    line!(
+        out,
+        "adapter_layer_ps = {}\nadapter_token_ps = {}",
+        derived.adapter_layer_ps,
+        derived.adapter_token_ps
+    );
     line!(out, "\n[[step.row]]\nname = {}", quoted(&format!("calibrated,{},{}", machine.name, shape.name)));
     line!(out, "gpu = {}\nmodel = {}", quoted(&machine.name), quoted(&shape.name));
     let ([pa, pb, pc], [da, db, dc]) = (derived.prefill_ps, derived.decode_ps);
@@ -83,7 +103,11 @@ fn cold_start(out: &mut String, measured: &Measured, derived: &Derived) {
     match measured.sandbox {
         Some(sandbox) => {
             line!(out, "# One instance of a function's module.\ncontainer_ns = {}", sandbox.instantiate_ns);
-            line!(out, "# Reading its compiled module; compiling it takes {:.1} ms, once.", sandbox.compile_ns as f64 / MS);
+            line!(
+                out,
+                "# Reading its compiled module; compiling it takes {:.1} ms, once.",
+                sandbox.compile_ns as f64 / MS
+            );
             line!(out, "runtime_ns = {}", sandbox.load_ns);
         }
         None => {
@@ -99,15 +123,30 @@ fn cold_start(out: &mut String, measured: &Measured, derived: &Derived) {
     }
     adapter(out, derived);
     line!(out, "# The first step after a load less the same step later.");
-    line!(out, "kernel_ns = {0}\n# Not measured apart: the same.\nkernel_restore_ns = {0}", derived.first_step_ns);
-    line!(out, "# The executor's buffers beside weights and KV.\nkernel_bytes = {}", measured.shape.context_bytes);
+    line!(
+        out,
+        "kernel_ns = {0}\n# Not measured apart: the same.\nkernel_restore_ns = {0}",
+        derived.first_step_ns
+    );
+    line!(
+        out,
+        "# The executor's buffers beside weights and KV.\nkernel_bytes = {}",
+        measured.shape.context_bytes
+    );
     let disk = bandwidths.disk_contended.or(bandwidths.disk_alone).unwrap_or(bandwidths.copy_alone).max(1);
     if bandwidths.disk_alone.is_none() {
-        line!(out, "# The page cache could not be dropped, so no disk was measured: memory's speed stands here.");
+        line!(
+            out,
+            "# The page cache could not be dropped, so no disk was measured: memory's speed stands here."
+        );
     }
     line!(out, "# Not measured and not used by a replay: the disk's.\nremote_bytes_per_s = {disk}");
     line!(out, "# Several readers at once, in all.\ndisk_bytes_per_s = {disk}");
-    line!(out, "# One reader.\ndefault_loader_bytes_per_s = {}", bandwidths.disk_alone.unwrap_or(disk).max(1));
+    line!(
+        out,
+        "# One reader.\ndefault_loader_bytes_per_s = {}",
+        bandwidths.disk_alone.unwrap_or(disk).max(1)
+    );
     line!(out, "fast_loader_bytes_per_s = {disk}");
     line!(out, "# One thread copying memory.\nhost_bytes_per_s = {}", bandwidths.copy_alone.max(1));
 }
@@ -146,10 +185,22 @@ fn fits(out: &mut String, measured: &Measured, derived: &Derived) {
     for note in &derived.fits {
         line!(out, "\n[[fit]]\nwhat = {}\nformula = {}", quoted(note.what), quoted(note.formula));
         let errors = note.errors;
-        line!(out, "points = {}\nmean_error = {:.4}\nworst_error = {:.4}", errors.points, errors.mean, errors.worst);
+        line!(
+            out,
+            "points = {}\nmean_error = {:.4}\nworst_error = {:.4}",
+            errors.points,
+            errors.mean,
+            errors.worst
+        );
     }
     for load in &measured.adapters {
-        line!(out, "\n[[adapter_load]]\nrank = {}\nbytes = {}\nfile_bytes = {}", load.rank, load.bytes, load.file_bytes);
+        line!(
+            out,
+            "\n[[adapter_load]]\nrank = {}\nbytes = {}\nfile_bytes = {}",
+            load.rank,
+            load.bytes,
+            load.file_bytes
+        );
         if let Some(ns) = load.disk_ns {
             line!(out, "disk_ns = {ns}");
         }

@@ -30,7 +30,9 @@ pub enum MarkersError {
     #[error("line {0}: expected FUNCTION,MARKER, e.g. `pirate,arr`")]
     Line(usize),
     /// Two functions with one marker tell nothing apart.
-    #[error("`{first}` and `{second}` share the marker `{marker}`: give each its own, or leave it out of both")]
+    #[error(
+        "`{first}` and `{second}` share the marker `{marker}`: give each its own, or leave it out of both"
+    )]
     Shared {
         /// One function.
         first: String,

@@ -2,10 +2,10 @@
 
 use super::{End, Observed};
 use crate::measure::collect::{Collect, Limits};
+use crate::measure::functions::function_rows;
 use crate::report::check::{CAUSES, LINKS, MEMORY_USES};
-use crate::report::model::{FunctionRow, GpuTime, LinkReport, MemoryReport, MemoryUse, RunReport};
+use crate::report::model::{GpuTime, LinkReport, MemoryReport, MemoryUse, RunReport};
 use coldframe_traces::FunctionInfo;
-use std::collections::BTreeMap;
 
 /// What the sender of the requests knows beside them.
 pub struct Client<'a> {
@@ -43,7 +43,8 @@ pub fn report(client: &Client<'_>, all: &[Observed]) -> RunReport {
     let mut out = RunReport { seed: client.seed, simulated_s: (last - first) as f64 / 1e9, ..empty() };
     collect.report(last - first, &mut out);
     (out.adapters.hits, out.adapters.misses) = hits;
-    functions(client, &collect, &mut out);
+    let backbone = |info: &FunctionInfo| info.base_model.clone();
+    function_rows(&collect.functions, client.functions, backbone, &mut out);
     out
 }
 
@@ -58,33 +59,4 @@ fn empty() -> RunReport {
         links: LINKS.iter().map(link).collect(),
         ..RunReport::default()
     }
-}
-
-fn functions(client: &Client<'_>, collect: &Collect, out: &mut RunReport) {
-    let blank = FunctionInfo::default();
-    let mut tenants: BTreeMap<&str, (u128, u64)> = BTreeMap::new();
-    for (n, f) in collect.functions.iter().enumerate().filter(|(_, f)| f.arrived > 0) {
-        let info = client.functions.get(n).unwrap_or(&blank);
-        let who = if info.tenant.is_empty() { &info.name } else { &info.tenant };
-        let tenant = tenants.entry(who).or_default();
-        *tenant = (tenant.0 + f.ttft_sum, tenant.1 + f.completed);
-        out.functions.push(FunctionRow {
-            name: info.name.clone(),
-            tenant: info.tenant.clone(),
-            backbone: info.base_model.clone(),
-            requests: f.arrived,
-            cold: f.cold,
-            ttft_mean_s: f.ttft_sum as f64 / f.completed.max(1) as f64 / 1e9,
-            ttft_max_s: f.ttft_max as f64 / 1e9,
-            money_nano_usd: 0,
-        });
-    }
-    out.functions.sort_by(|a, b| b.requests.cmp(&a.requests).then_with(|| a.name.cmp(&b.name)));
-    const LISTED: usize = 1000;
-    out.functions_left_out = out.functions.len().saturating_sub(LISTED) as u64;
-    out.functions.truncate(LISTED);
-    let means = tenants.values().filter(|t| t.1 > 0).map(|t| t.0 as f64 / t.1 as f64);
-    let (n, sum, squares) = means.fold((0.0, 0.0, 0.0), |(n, s, q), x| (n + 1.0, s + x, q + x * x));
-    // Rounding can take Jain's index a hair above one.
-    out.fairness = if squares > 0.0 { (sum * sum / (n * squares)).min(1.0) } else { 1.0 };
 }

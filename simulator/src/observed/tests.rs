@@ -33,7 +33,12 @@ fn functions() -> Vec<FunctionInfo> {
 }
 
 fn whole(run: crate::report::model::RunReport) -> Report {
-    let policy = PolicyReport { name: "live".into(), about: String::new(), parameters: BTreeMap::new(), runs: vec![run] };
+    let policy = PolicyReport {
+        name: "live".into(),
+        about: String::new(),
+        parameters: BTreeMap::new(),
+        runs: vec![run],
+    };
     Report {
         schema: SCHEMA.into(),
         tool: "test".into(),
@@ -98,11 +103,16 @@ fn the_warm_up_is_left_out() {
 
 #[test]
 fn markers_tell_adapters_apart() {
-    let markers = Markers::parse("# who says what\npirate,Arr\npirate,matey\njson,{\"\n").expect("good lines");
+    let markers =
+        Markers::parse("# who says what\npirate,Arr\npirate,matey\njson,{\"\n").expect("good lines");
     assert_eq!(markers.judge("pirate", "ARR, the sea"), Answer::Signed);
     assert_eq!(markers.judge("pirate", "{\"a\": 1}"), Answer::Wrong);
     assert_eq!(markers.judge("json", "well"), Answer::Unsigned);
-    assert_eq!(markers.judge("base", "arr"), Answer::Wrong, "a function without marker may not bear another's");
+    assert_eq!(
+        markers.judge("base", "arr"),
+        Answer::Wrong,
+        "a function without marker may not bear another's"
+    );
     assert_eq!(markers.functions().collect::<Vec<_>>(), ["json", "pirate"]);
     let shared = Markers::parse("a,x\nb,X\n").expect_err("one marker for two").to_string();
     assert!(shared.contains("`a` and `b`"), "{shared}");

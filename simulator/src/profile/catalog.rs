@@ -136,7 +136,9 @@ impl Profiles {
     /// Whether a file has a section of this kind, as a file of `coldframe calibrate` may have.
     pub fn has_section(path: &str, kind: Kind) -> Result<bool, ProfileError> {
         let text = read(kind, path)?;
-        Ok(text.parse::<toml::Table>().is_ok_and(|all| all.get(kind.name()).is_some_and(toml::Value::is_table)))
+        Ok(text
+            .parse::<toml::Table>()
+            .is_ok_and(|all| all.get(kind.name()).is_some_and(toml::Value::is_table)))
     }
 
     /// The text of a profile as it is written, comments included: a file to copy and change.
@@ -242,7 +244,9 @@ fn parse_file<T: DeserializeOwned>(kind: Kind, path: &str) -> Result<T, ProfileE
     let text = read(kind, path)?;
     let sections = text.parse::<toml::Table>().ok();
     match sections.as_ref().and_then(|all| all.get(kind.name())).filter(|section| section.is_table()) {
-        Some(section) => parse(kind, path, &toml::to_string(section).expect("a table read is a table written")),
+        Some(section) => {
+            parse(kind, path, &toml::to_string(section).expect("a table read is a table written"))
+        }
         None => parse(kind, path, &text),
     }
 }

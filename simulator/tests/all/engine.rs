@@ -155,7 +155,11 @@ impl Oracle {
                 COST.prefill_floor.max(linear)
             }
         };
-        let end = now + work + COST.decode_c * cached + COST.host + self.adapter_work(chunks.as_deref().unwrap_or_default());
+        let end = now
+            + work
+            + COST.decode_c * cached
+            + COST.host
+            + self.adapter_work(chunks.as_deref().unwrap_or_default());
         for r in &mut self.running {
             r.made += 1;
             *self.seen.tokens.entry(r.sequence.id).or_default() += 1;

@@ -25,13 +25,7 @@ pub fn write_all(config: &ModelConfig, folder: &Path, count: usize) -> Result<Ve
 }
 
 /// Writes an adapter of a rank on some modules, its weights drawn from `seed`.
-pub fn write(
-    config: &ModelConfig,
-    folder: &Path,
-    rank: usize,
-    modules: &[Module],
-    seed: u64,
-) -> Result<()> {
+pub fn write(config: &ModelConfig, folder: &Path, rank: usize, modules: &[Module], seed: u64) -> Result<()> {
     let written = write_files(config, folder, rank, modules, seed);
     written.with_context(|| format!("cannot write {}", folder.display()))
 }

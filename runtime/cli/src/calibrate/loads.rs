@@ -70,7 +70,8 @@ fn mapped(opened: &Opened) -> Vec<PathBuf> {
 /// An engine in which nothing is found in cached pages.
 pub fn engine(model: &BackboneArg, opened: &Opened, tokens: usize, sequences: usize) -> Result<Engine> {
     let pages = tokens.div_ceil(PAGE_TOKENS) + 2 * sequences;
-    let native = Native::new(opened.pack.clone(), NativeOptions { threads: model.threads(), pages, kv: model.kv() })?;
+    let native =
+        Native::new(opened.pack.clone(), NativeOptions { threads: model.threads(), pages, kv: model.kv() })?;
     let options = EngineOptions {
         max_batched_tokens: LARGE + sequences,
         max_sequences: sequences,

@@ -109,7 +109,17 @@ fn measure(args: &CalibrateArgs, out: &Path, ui: &Ui) -> Result<Measured> {
         ("model".to_owned(), opened.path.file_name().unwrap_or_default().to_string_lossy().into_owned()),
         ("mode".to_owned(), if args.quick { "quick" } else { "full" }.to_owned()),
     ]);
-    Ok(Measured { machine, shape, steps, adapters, backbone, bandwidths, sandbox: None, rank: args.rank, notes })
+    Ok(Measured {
+        machine,
+        shape,
+        steps,
+        adapters,
+        backbone,
+        bandwidths,
+        sandbox: None,
+        rank: args.rank,
+        notes,
+    })
 }
 
 fn ranks(args: &CalibrateArgs) -> Vec<u32> {
@@ -206,9 +216,12 @@ mod tests {
 
     #[test]
     fn days_have_dates() {
-        for (seconds, day) in
-            [(0, "1970-01-01"), (951_782_400, "2000-02-29"), (1_767_225_599, "2025-12-31"), (1_767_225_600, "2026-01-01")]
-        {
+        for (seconds, day) in [
+            (0, "1970-01-01"),
+            (951_782_400, "2000-02-29"),
+            (1_767_225_599, "2025-12-31"),
+            (1_767_225_600, "2026-01-01"),
+        ] {
             assert_eq!(date(seconds), day);
         }
     }

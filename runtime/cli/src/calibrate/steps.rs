@@ -58,7 +58,9 @@ pub fn measure(
     for round in 0..=rounds as usize {
         for (n, case) in cases.iter().enumerate() {
             ui.check()?;
-            bar.set_position(((round * cases.len() + n) * 1000 / ((rounds as usize + 1) * cases.len())) as u64);
+            bar.set_position(
+                ((round * cases.len() + n) * 1000 / ((rounds as usize + 1) * cases.len())) as u64,
+            );
             let stats = run(&mut engine, case, &adapters)?;
             // The first round warms caches and branch predictors up.
             if round > 0 {
@@ -68,7 +70,8 @@ pub fn measure(
     }
     bar.finish_and_clear();
     let points = cases.iter().zip(&seen).map(|(case, stats)| point(case, stats, &adapters)).collect();
-    let probe = Native::new(opened.pack.clone(), NativeOptions { threads: 1, pages: 1, kv: args.model.kv() })?;
+    let probe =
+        Native::new(opened.pack.clone(), NativeOptions { threads: 1, pages: 1, kv: args.model.kv() })?;
     Ok((points, Device { name: engine.device(), page_bytes: probe.page_bytes() }))
 }
 
@@ -76,7 +79,8 @@ fn cases(args: &CalibrateArgs, context_max: usize) -> Vec<Case> {
     let most = args.batch as usize;
     let prompts: &[usize] = if args.quick { &[16, 64, 256] } else { &[8, 16, 32, 64, 128, 256, 512] };
     let contexts: &[usize] = if args.quick { &[32, 256] } else { &[32, 128, 384, 768] };
-    let batches: Vec<usize> = [1, 2, 4, 8, 16, 32, 64, 128].into_iter().filter(|&rows| rows <= most).collect();
+    let batches: Vec<usize> =
+        [1, 2, 4, 8, 16, 32, 64, 128].into_iter().filter(|&rows| rows <= most).collect();
     let mut cases = Vec::new();
     for &prompt in prompts {
         cases.extend([0, 1].map(|adapters| Case { prompt, rows: 0, context: 0, adapters }));
@@ -135,7 +139,12 @@ fn run(engine: &mut Engine, case: &Case, adapters: &[Arc<Adapter>]) -> Result<Ve
 }
 
 /// The step that computes a prompt, beside the case's rows.
-fn prompt(engine: &mut Engine, case: &Case, tokens: usize, adapter: Option<Arc<Adapter>>) -> Result<StepStats> {
+fn prompt(
+    engine: &mut Engine,
+    case: &Case,
+    tokens: usize,
+    adapter: Option<Arc<Adapter>>,
+) -> Result<StepStats> {
     engine.submit(request(engine, tokens, Some(1), adapter))?;
     let stats = engine.step()?.stats;
     ensure!(

@@ -21,6 +21,8 @@ use std::path::PathBuf;
     coldframe replay --trace paper-bursty --seeds 10 --out bursty.json
   This machine, as `coldframe calibrate --out here.toml` measured it:
     coldframe replay --trace traces/samples/demo-bursty.csv.gz --profile here.toml --policy serverlesslora
+  The same against a running host, side by side with the simulation:
+    coldframe replay --trace chat.csv --live http://127.0.0.1:8000 --out live.json
   A policy of your own:
     coldframe policies show serverlesslora > mine.toml
     coldframe replay --trace paper-bursty --policy serverlesslora,mine.toml --baseline serverlesslora")]
@@ -140,6 +142,9 @@ pub struct ReplayArgs {
     /// Threads; results do not depend on it
     #[arg(long, default_value_t = default_jobs())]
     pub jobs: usize,
+    #[cfg(feature = "host")]
+    #[command(flatten)]
+    pub live: crate::live::LiveArgs,
 }
 
 fn default_jobs() -> usize {

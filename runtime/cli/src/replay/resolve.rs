@@ -127,7 +127,7 @@ pub fn resolve(args: &ReplayArgs) -> Result<Plan> {
         source: t.source.clone(),
     };
     profiles.extend(tariffs.iter().map(used));
-    let (source, trace) = source(args)?;
+    let (source, trace) = trace_source(args)?;
     let fleet = format!("{} x {} {}", base.workers, base.gpus_per_worker, base.gpu.name);
     let inputs = Inputs {
         fleet,
@@ -213,7 +213,10 @@ fn setup(args: &ReplayArgs, policy: PolicyConfig) -> Result<(Setup, Vec<ProfileU
     );
     let mut gpu = Profiles::gpu(args.profile.as_ref().unwrap_or(&fleet.gpu))?;
     if let Some(gb) = args.gpu_memory_gb {
-        ensure!(gb.is_finite() && gb > 0.0 && gb <= 1e6, "--gpu-memory-gb must be above zero, at most a million");
+        ensure!(
+            gb.is_finite() && gb > 0.0 && gb <= 1e6,
+            "--gpu-memory-gb must be above zero, at most a million"
+        );
         gpu.memory_bytes = (gb * 1e9) as u64;
     }
     let mut used = Vec::new();
@@ -332,7 +335,8 @@ fn tariffs(args: &ReplayArgs, gpu: &str, warnings: &mut Vec<String>) -> Result<V
     Ok(all)
 }
 
-fn source(args: &ReplayArgs) -> Result<(TraceSource, TraceSection)> {
+/// Where records come from, and what the report says of it.
+pub fn trace_source(args: &ReplayArgs) -> Result<(TraceSource, TraceSection)> {
     let path = Path::new(&args.trace);
     let known: Vec<&str> = PRESETS.iter().map(|p| p.0).collect();
     let is_preset = !path.exists() && known.contains(&args.trace.as_str());
@@ -412,7 +416,7 @@ fn source(args: &ReplayArgs) -> Result<(TraceSource, TraceSection)> {
 }
 
 /// The command that repeats the run, with the program's name rather than its place.
-fn command_line() -> String {
+pub fn command_line() -> String {
     let quoted =
         std::env::args().skip(1).map(|a| if a.contains([' ', '{', '\'']) { format!("{a:?}") } else { a });
     std::iter::once("coldframe".to_owned()).chain(quoted).collect::<Vec<_>>().join(" ")

@@ -14,7 +14,9 @@ impl Core {
     }
 
     pub(super) fn pinned(&mut self, f: FunctionId, pinned: bool) {
-        let Some(function) = self.functions.get_mut(f.index()).filter(|function| function.alive) else { return };
+        let Some(function) = self.functions.get_mut(f.index()).filter(|function| function.alive) else {
+            return;
+        };
         function.pinned = pinned;
         if !pinned {
             for i in function.instances.clone() {
@@ -25,7 +27,9 @@ impl Core {
 
     /// Everything of a function comes into place as far as idle neighbours make room.
     pub(super) fn warmed(&mut self, f: FunctionId) {
-        let Some(function) = self.functions.get_mut(f.index()).filter(|function| function.alive) else { return };
+        let Some(function) = self.functions.get_mut(f.index()).filter(|function| function.alive) else {
+            return;
+        };
         function.asleep = false;
         if self.sharing == SharingDecision::OneProcess {
             return self.warm_slot(f);
@@ -35,7 +39,8 @@ impl Core {
             let missing = self.instances[i.index()].missing();
             (missing.is_none(), missing, std::cmp::Reverse(*i))
         });
-        let place = |core: &mut Self| core.place(f).filter(|s| s.holder.is_none()).map(|s| core.start(f, s.device));
+        let place =
+            |core: &mut Self| core.place(f).filter(|s| s.holder.is_none()).map(|s| core.start(f, s.device));
         let Some(i) = furthest.or_else(|| place(self)) else { return };
         let instance = &mut self.instances[i.index()];
         (instance.goal, instance.warming) = (Some(Class::Kernel), true);
@@ -44,7 +49,9 @@ impl Core {
 
     /// What a function holds on devices leaves, now or when its last request is done.
     pub(super) fn slept(&mut self, f: FunctionId, deep: bool) {
-        let Some(function) = self.functions.get_mut(f.index()).filter(|function| function.alive) else { return };
+        let Some(function) = self.functions.get_mut(f.index()).filter(|function| function.alive) else {
+            return;
+        };
         (function.asleep, function.pinned) = (true, false);
         self.wishes.remove(&f);
         self.sleep_slots(f);
@@ -52,7 +59,8 @@ impl Core {
             self.put_down(i, deep);
         }
         if deep {
-            (0..self.workers.len()).for_each(|w| self.unstage(crate::units::WorkerId(w as u32), Staged::Adapter(f)));
+            (0..self.workers.len())
+                .for_each(|w| self.unstage(crate::units::WorkerId(w as u32), Staged::Adapter(f)));
         }
     }
 

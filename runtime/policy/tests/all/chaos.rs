@@ -89,7 +89,9 @@ fn run(seed: u64) {
             85..88 => operate(&mut bed, &mut chance),
             88..95 => bed.at_ns(bed.now + chance.below(3 * S)),
             95..97 => bed.fail_load(pick % bed.loads.len().max(1)),
-            97 if chance.below(2) == 0 => bed.tell(Event::FunctionRemoved(FunctionId(chance.below(4) as u32))),
+            97 if chance.below(2) == 0 => {
+                bed.tell(Event::FunctionRemoved(FunctionId(chance.below(4) as u32)))
+            }
             97 => {
                 let set = self::settings(&mut chance, "coldframe");
                 let other = ["vllm", "coldframe", "serverlessllm"][chance.below(3) as usize];

@@ -103,7 +103,8 @@ fn a_changed_log_parts_where_it_was_changed() {
 #[test]
 fn another_version_is_refused_and_a_cut_is_told() {
     let mut bed = Bed::new(quiet(&[]), &[&[400]]).functions(&[0]);
-    bed.lines.push(log::to_text(&Line::Cut { at: coldframe_policy::units::Nanos(1), reason: "full".to_owned() }));
+    bed.lines
+        .push(log::to_text(&Line::Cut { at: coldframe_policy::units::Nanos(1), reason: "full".to_owned() }));
     assert_eq!(bed.replayed().cut.as_deref(), Some("full"));
     let text = bed.lines[0].replace("\"coldframe_log\":1", "\"coldframe_log\":2");
     assert!(matches!(log::Reader::new(text.as_bytes()), Err(log::LogError::Version { found: 2 })));
