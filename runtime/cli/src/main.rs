@@ -22,6 +22,7 @@ mod opened;
 mod paper;
 mod policies;
 mod profiles;
+mod records;
 mod replay;
 mod trace;
 mod ui;

@@ -11,7 +11,6 @@ use coldframe_policy::log::Reader;
 use coldframe_simulator::fidelity::trace::{Demand, demand};
 use coldframe_simulator::profile::Profiles;
 use coldframe_simulator::report::{check, html, json};
-use coldframe_traces::{TraceWriter, WriteFormat};
 use std::fs::File;
 use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -76,7 +75,8 @@ pub fn run(args: WhatifArgs, ui: &Ui) -> Result<()> {
     ensure!(!demand.records.is_empty(), "{} holds no call: nothing to ask about", args.log.display());
     let folder = tempfile::tempdir()?;
     let trace = args.trace_out.clone().unwrap_or_else(|| folder.path().join("log.csv"));
-    write_trace(&demand, &args.log, &trace)?;
+    let note = format!("calls of the decision log {}", args.log.display());
+    crate::records::write(&trace, &demand.records, &demand.catalog, note)?;
     let mut plan = resolve(&Wrapped::try_parse_from(line(&args, &demand, &trace)?)?.replay)?;
     plan.inputs.command = crate::replay::command_line();
     if demand.open > 0 {
@@ -102,15 +102,6 @@ pub fn run(args: WhatifArgs, ui: &Ui) -> Result<()> {
         file.finish()?;
     }
     print(&report, args.baseline, ui)
-}
-
-fn write_trace(demand: &Demand, log: &Path, path: &Path) -> Result<()> {
-    let notes = [format!("calls of the decision log {}", log.display())];
-    let mut writer = TraceWriter::new(WholeFile::create(path)?, WriteFormat::by_name(path)?, &notes)?;
-    for record in &demand.records {
-        writer.write(record, &demand.catalog)?;
-    }
-    writer.finish()?.finish()
 }
 
 /// The command line of the replay: hardware from the profile, memory and adapters from the log, the user's own last.

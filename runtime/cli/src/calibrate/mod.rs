@@ -72,6 +72,7 @@ pub fn run(args: CalibrateArgs, ui: &Ui) -> Result<()> {
     if args.task {
         return loads::open_and_tell(&args.model, ui);
     }
+    args.model.check()?;
     let out = args.out.clone().context("--out names the file to write")?;
     let mut profile = WholeFile::create(&out)?;
     let page = args.html.as_deref().map(WholeFile::create).transpose()?;

@@ -59,7 +59,8 @@ pub fn run(args: FidelityArgs, ui: &Ui) -> Result<()> {
     );
     let html = replay.html.as_deref().map(WholeFile::create).transpose()?;
     let out = replay.out.as_deref().map(WholeFile::create).transpose()?;
-    let live = live(&args, ui)?;
+    let folder = tempfile::tempdir()?;
+    let (live, replay) = &live(&args, folder.path(), ui)?;
     ensure!(
         args.host_log.is_empty() || args.host_log.len() == live.len(),
         "{} host logs for {} live runs: give one for each, in order",
@@ -75,7 +76,7 @@ pub fn run(args: FidelityArgs, ui: &Ui) -> Result<()> {
     }
     let logs = logs(&args, &plan)?;
     let live: Vec<RunReport> =
-        live.into_iter().enumerate().map(|(n, run)| merged(run, logs.get(n))).collect();
+        live.iter().enumerate().map(|(n, run)| merged(run.clone(), logs.get(n))).collect();
     let found = Found::new(&live, &simulated, &logs, &plan)?;
     if let (Some(path), Some(mut file)) = (&replay.html, html) {
         let title = format!("Fidelity: {} under {}", plan.trace.name, plan.policies[0].name);
@@ -100,19 +101,27 @@ pub fn run(args: FidelityArgs, ui: &Ui) -> Result<()> {
     if ui.json { print(&format!("{value}\n")) } else { print(&found.table(&value["summary"])) }
 }
 
-/// Live runs, from a host or from files.
-fn live(args: &FidelityArgs, ui: &Ui) -> Result<Vec<RunReport>> {
-    if args.replay.live.url.is_some() {
-        let outcome = crate::live::replay(&args.replay, ui)?;
-        outcome.report.warnings.iter().for_each(|warning| ui.warn(warning));
-        return Ok(outcome.report.policies.into_iter().flat_map(|policy| policy.runs).collect());
+/// Live runs, from a host or from files, and the replay that simulates them: of what was sent, where it was sent now.
+fn live(args: &FidelityArgs, folder: &Path, ui: &Ui) -> Result<(Vec<RunReport>, ReplayArgs)> {
+    let mut replay = args.replay.clone();
+    if replay.live.url.is_none() {
+        ensure!(
+            !args.live_report.is_empty(),
+            "name a running host with --live, or reports of it with --live-report"
+        );
+        let reports =
+            args.live_report.iter().map(|path| json::read(path)).collect::<Result<Vec<Report>, _>>()?;
+        let runs = reports.into_iter().flat_map(|report| report.policies).flat_map(|policy| policy.runs);
+        return Ok((runs.collect(), replay));
     }
-    ensure!(
-        !args.live_report.is_empty(),
-        "name a running host with --live, or reports of it with --live-report"
-    );
-    let reports = args.live_report.iter().map(|path| json::read(path)).collect::<Result<Vec<Report>, _>>()?;
-    Ok(reports.into_iter().flat_map(|report| report.policies).flat_map(|policy| policy.runs).collect())
+    ensure!(replay.seeds == 1, "a run now is one seed: the host has to be started anew for the next");
+    let sent = replay.live.sent.get_or_insert_with(|| folder.join("sent.csv")).clone();
+    let outcome = crate::live::replay(&replay, ui)?;
+    outcome.report.warnings.iter().for_each(|warning| ui.warn(warning));
+    // Mapped, cut and stretched already.
+    (replay.trace, replay.format) = (sent.display().to_string(), None);
+    (replay.adapters, replay.repeat, replay.sort) = (None, 1, false);
+    Ok((outcome.report.policies.into_iter().flat_map(|policy| policy.runs).collect(), replay))
 }
 
 /// The host's logs as runs.

@@ -44,6 +44,9 @@ pub struct LiveArgs {
     /// Check whose answers came: lines of MODEL,MARKER, a text that only this model's answers contain
     #[arg(long, value_name = "FILE.csv", requires = "live")]
     pub expect: Option<PathBuf>,
+    /// Write what was sent as a trace of the host's functions: `coldframe replay` simulates the same
+    #[arg(long, value_name = "FILE", requires = "live")]
+    pub sent: Option<PathBuf>,
     /// Seconds after which a request counts as not answered
     #[arg(long, value_name = "S", default_value_t = 600.0)]
     pub timeout_s: f64,

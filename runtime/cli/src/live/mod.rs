@@ -69,6 +69,11 @@ pub fn replay(args: &ReplayArgs, ui: &Ui) -> Result<Outcome> {
     for seed in args.seed..args.seed + args.seeds {
         let plan = Plan::make(args, source.open(seed)?.as_mut(), &models, seed)?;
         ui.say(&format!("seed {seed}: {}", plan.about()));
+        if let Some(path) = &live.sent {
+            ensure!(args.seeds == 1, "--sent is for one seed");
+            let (records, catalog) = plan.sent();
+            crate::records::write(path, &records, &catalog, format!("sent to {url}, seed {seed}"))?;
+        }
         let driven = runtime.block_on(drive::drive(client.clone(), &plan, &pool, live, ui))?;
         ui.check()?;
         let driven = driven.ok_or(Interrupted)?;

@@ -3,7 +3,7 @@
 use super::client::Client;
 use crate::replay::ReplayArgs;
 use anyhow::{Context, Result, bail, ensure};
-use coldframe_traces::{FunctionInfo, Item, TraceStream};
+use coldframe_traces::{Catalog, FunctionInfo, Item, Record, TraceStream};
 use hyper::Method;
 use std::collections::BTreeMap;
 
@@ -104,6 +104,23 @@ impl Plan {
         }
         let warmup_ns = (live.warmup_s.max(0.0) * 1e9) as u64;
         Ok(Self { requests, functions, warmup_ns, rows: trace.rows_in(), seed, notes })
+    }
+
+    /// What is sent as a trace of the host's functions: the same for the simulator.
+    pub fn sent(&self) -> (Vec<Record>, Catalog) {
+        let mut catalog = Catalog::new();
+        let record = |planned: &Planned| {
+            let tenant = self.functions[planned.function as usize].tenant.clone();
+            let (name, adapter) = (planned.model.clone(), planned.model.clone());
+            Record {
+                arrival_ns: planned.due_ns,
+                function: catalog.intern(FunctionInfo { name, adapter, tenant, ..FunctionInfo::default() }),
+                prompt_tokens: planned.prompt,
+                output_tokens: planned.output,
+                ..Record::default()
+            }
+        };
+        (self.requests.iter().map(record).collect(), catalog)
     }
 
     /// In words.
