@@ -153,7 +153,8 @@ pub(super) fn host_ns(steps: &[StepPoint]) -> f64 {
 }
 
 fn enough(what: &'static str, points: usize) -> Result<(), CalibrateError> {
-    const LEAST: usize = 3;
+    // One more than there are coefficients: through as many points any law fits.
+    const LEAST: usize = 4;
     if points < LEAST { Err(CalibrateError::TooFew { what, points, least: LEAST }) } else { Ok(()) }
 }
 

@@ -27,7 +27,7 @@ pub struct Demand {
 
 /// Reads the demand out of a log.
 pub fn demand<R: BufRead>(log: Reader<R>) -> Result<Demand, LogError> {
-    let mut demand = Demand::default();
+    let mut demand = Demand { catalog: Catalog::new(), ..Demand::default() };
     let mut names: BTreeMap<u32, FunctionInfo> = BTreeMap::new();
     // Record of each request under way, and the log's number of its function: names may follow.
     let mut places: BTreeMap<RequestId, usize> = BTreeMap::new();

@@ -77,7 +77,7 @@ pub fn measure(
 
 fn cases(args: &CalibrateArgs, context_max: usize) -> Vec<Case> {
     let most = args.batch as usize;
-    let prompts: &[usize] = if args.quick { &[16, 64, 256] } else { &[8, 16, 32, 64, 128, 256, 512] };
+    let prompts: &[usize] = if args.quick { &[16, 64, 128, 256] } else { &[8, 16, 32, 64, 128, 256, 512] };
     let contexts: &[usize] = if args.quick { &[32, 256] } else { &[32, 128, 384, 768] };
     let batches: Vec<usize> =
         [1, 2, 4, 8, 16, 32, 64, 128].into_iter().filter(|&rows| rows <= most).collect();
