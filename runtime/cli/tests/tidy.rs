@@ -14,7 +14,7 @@ const EDGES: [(&str, &[&str]); 7] = [
     ("coldframe-backbone", &[]),
     ("coldframe-sandbox", &[]),
     ("coldframe-simulator", &["coldframe-policy", "coldframe-traces"]),
-    ("coldframe-host", &["coldframe-policy", "coldframe-backbone", "coldframe-sandbox"]),
+    ("coldframe-host", &["coldframe-policy", "coldframe-backbone", "coldframe-sandbox", "coldframe-simulator"]),
     (
         "coldframe",
         &[

@@ -45,11 +45,8 @@ impl World<'_> {
 
     /// An engine got requests: it begins, or its decode run ends at the next step.
     pub(super) fn rouse(&mut self, i: InstanceId) {
-        if self.engines.get(i.index()).is_none_or(Option::is_none) {
-            return;
-        }
         let (d, _) = self.device_of_engine(i);
-        let engine = self.engines[i.index()].as_mut().expect("just looked at");
+        let Some(engine) = self.engines.get_mut(i.index()).and_then(Option::as_mut) else { return };
         let gpu = &mut self.gpus[d.index()];
         let virtual_now = gpu.sharing.advance(self.now);
         if engine.idle() {

@@ -1,11 +1,12 @@
 //! Functions at work: the model, the engine on its thread, calls run to their end.
 //!
 //! [`model`] opens a backbone, [`resident`] brings a function's adapters and code into place, [`run`] carries out a
-//! call on both, [`engine`] is the thread below. What is loaded or evicted when is decided elsewhere; nothing here knows
-//! HTTP or the registry.
+//! call on both, [`engine`] is the thread below. What is loaded or evicted when is decided by the policy, whose [`core`]
+//! one task owns; nothing here knows HTTP or the registry.
 
 mod chat;
 pub mod code;
+pub mod core;
 pub mod engine;
 mod fault;
 mod generation;

@@ -68,11 +68,12 @@ impl Tools {
 
 /// The schema of a call of one of these tools.
 fn schema(tools: &[&Value]) -> Value {
-    let one = |tool: &&Value| {
+    const ARGUMENTS: &str = "/properties/arguments";
+    let one = |tool: &Value, at: &str| {
         let function = &tool["function"];
         let parameters = match &function["parameters"] {
             Value::Null => json!({ "type": "object" }),
-            parameters => parameters.clone(),
+            parameters => moved(parameters, at),
         };
         json!({
             "type": "object",
@@ -81,10 +82,39 @@ fn schema(tools: &[&Value]) -> Value {
             "additionalProperties": false,
         })
     };
-    match tools {
-        [only] => one(only),
-        several => json!({ "anyOf": several.iter().map(one).collect::<Vec<_>>() }),
+    let mut schema = match tools {
+        [only] => one(only, ARGUMENTS),
+        several => {
+            let all = several.iter().enumerate();
+            let all = all.map(|(index, tool)| one(tool, &format!("/anyOf/{index}{ARGUMENTS}")));
+            json!({ "anyOf": all.collect::<Vec<_>>() })
+        }
+    };
+    schema["x-guidance"] = spacing();
+    schema
+}
+
+/// A schema whose references hold at its new place in a larger one.
+fn moved(schema: &Value, at: &str) -> Value {
+    match schema {
+        Value::Object(fields) => {
+            let field = |(key, value): (&String, &Value)| match value.as_str() {
+                Some(local) if key == "$ref" && local.starts_with('#') => {
+                    (key.clone(), format!("#{at}{}", &local[1..]).into())
+                }
+                _ => (key.clone(), moved(value, at)),
+            };
+            Value::Object(fields.iter().map(field).collect())
+        }
+        Value::Array(items) => items.iter().map(|item| moved(item, at)).collect(),
+        other => other.clone(),
     }
+}
+
+/// Spaces as Python's `json.dumps` writes them, which models have seen most; and no others, for a weak model that is free
+/// to write blanks may write nothing else.
+fn spacing() -> Value {
+    json!({ "whitespace_flexible": false, "item_separator": ", ", "key_separator": ": " })
 }
 
 /// Finds calls in a text as it comes.

@@ -287,16 +287,20 @@ async fn stops_and_log_probabilities_are_told() {
 async fn a_tool_that_must_be_called_is_called() {
     let tiny = Tiny::new();
     let function = function(&tiny, &open(options(&tiny)), &["c"]);
-    let parameters = json!({ "type": "object", "properties": { "place": { "enum": ["Kiel", "Rome"] } },
-        "required": ["place"], "additionalProperties": false });
-    let tools = json!([{ "type": "function", "function": { "name": "weather", "parameters": parameters } }]);
-    let call = tool_chat("How is it?", tools.clone(), ToolChoice::Required, 400);
-    let heard = hear(&function, call).await;
-    assert_eq!(heard.error, None);
-    assert_eq!((heard.finishes[&0].clone(), heard.text()), (Finish::ToolCalls, ""));
-    let (name, arguments) = &heard.tools[0];
-    assert_eq!(name, "weather");
-    assert!([r#"{"place":"Kiel"}"#, r#"{"place":"Rome"}"#].contains(&arguments.as_str()), "{arguments}");
+    let parameters = json!({ "type": "object", "properties": { "place": { "$ref": "#/$defs/town" } },
+        "required": ["place"], "additionalProperties": false, "$defs": { "town": { "enum": ["Kiel", "Rome"] } } });
+    let tool = |name| json!({ "type": "function", "function": { "name": name, "parameters": parameters } });
+    let tools = json!([tool("weather"), tool("map")]);
+    for (choice, names) in
+        [(ToolChoice::Required, &["weather", "map"][..]), (ToolChoice::Named("map".to_owned()), &["map"])]
+    {
+        let heard = hear(&function, tool_chat("How is it?", tools.clone(), choice, 400)).await;
+        assert_eq!(heard.error, None);
+        assert_eq!((heard.finishes[&0].clone(), heard.text()), (Finish::ToolCalls, ""));
+        let (name, arguments) = &heard.tools[0];
+        assert!(names.contains(&name.as_str()), "{name}");
+        assert!([r#"{"place":"Kiel"}"#, r#"{"place":"Rome"}"#].contains(&arguments.as_str()), "{arguments}");
+    }
     let mut shaped = chat("How is it?", 400);
     shaped.shape = Shape::JsonSchema(json!({ "enum": [1, 2, 3] }));
     assert!(["1", "2", "3"].contains(&hear(&function, shaped).await.text().trim()));

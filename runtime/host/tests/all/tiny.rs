@@ -108,8 +108,8 @@ fn letters() -> Vec<char> {
     (0..=255_u32)
         .map(|byte| {
             let shown = matches!(byte, 33..=126 | 161..=172 | 174..=255);
-            let code = if shown { byte } else { std::mem::replace(&mut next, next + 1) };
-            char::from_u32(code).expect("a letter")
+            next += u32::from(!shown);
+            char::from_u32(if shown { byte } else { next - 1 }).expect("a letter")
         })
         .collect()
 }

@@ -199,14 +199,18 @@ impl Desk {
             let wanted = !seat.flags.cancelled.load(Ordering::SeqCst);
             if !wanted && !seat.cancelled {
                 seat.cancelled = true;
-                seat.choices(*first).into_iter().for_each(|id| drop(self.engine.cancel(id)));
+                for id in seat.choices(*first) {
+                    self.engine.cancel(id);
+                }
             }
             let Some(held) = seat.held.as_mut().filter(|_| wanted) else { continue };
             let room = seat.sender.capacity();
             if seat.sender.max_capacity() - room <= low {
                 seat.held = None;
                 seat.flags.held.store(false, Ordering::SeqCst);
-                seat.choices(*first).into_iter().for_each(|id| drop(self.engine.resume(id)));
+                for id in seat.choices(*first) {
+                    self.engine.resume(id);
+                }
             } else if room != held.room {
                 *held = Held { room, since: now };
             } else if now.duration_since(held.since) >= self.options.idle_limit {
@@ -218,7 +222,9 @@ impl Desk {
 
     fn end_slow(&mut self, first: SequenceId) {
         let Some(mut seat) = self.seats.remove(&first) else { return };
-        seat.choices(first).into_iter().for_each(|id| drop(self.engine.cancel(id)));
+        for id in seat.choices(first) {
+            self.engine.cancel(id);
+        }
         // The buffer keeps a place for each choice's end.
         seat.fail(&JobError::SlowReader);
         self.counts.slow_readers += 1;
@@ -253,16 +259,18 @@ impl Desk {
 
     fn deliver(&mut self, step: Step) {
         let parts = self.parts(&step);
-        for event in step.events {
-            self.hand_out(event);
-        }
-        self.hold_back();
         self.counts.steps += 1;
         self.counts.preempted += step.stats.preempted as u64;
         self.counts.resumed += step.stats.resumed as u64;
         self.counts.prefill_tokens += step.stats.prefill_tokens as u64;
         self.counts.decode_tokens += step.stats.decode_tokens as u64;
         self.counts.busy_ns += step.stats.step_ns;
+        // Whoever hears of an end sees its seat and pages free.
+        self.publish();
+        for event in step.events {
+            self.hand_out(event);
+        }
+        self.hold_back();
         self.publish();
         self.observer.stepped(&StepReport { stats: step.stats, parts: &parts, snapshot: self.counts });
     }
@@ -319,7 +327,9 @@ impl Desk {
             if seat.held.is_none() && !seat.cancelled && seat.nearly_full() {
                 seat.held = Some(Held { room: seat.sender.capacity(), since: Instant::now() });
                 seat.flags.held.store(true, Ordering::SeqCst);
-                seat.choices(*first).into_iter().for_each(|id| drop(self.engine.pause(id)));
+                for id in seat.choices(*first) {
+                    self.engine.pause(id);
+                }
             }
         }
     }

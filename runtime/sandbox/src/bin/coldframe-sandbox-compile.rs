@@ -1,0 +1,7 @@
+//! The compiling child alone, for tests and for programs that do not carry it themselves; the CLI has it as a hidden command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    coldframe_sandbox::compile_child_main()
+}

@@ -1,0 +1,201 @@
+//! One call: a fresh store and instance under all limits at once, run until it ends, is ended or is dropped.
+
+mod http;
+mod log;
+mod meter;
+mod room;
+
+pub(crate) use log::Log;
+pub(crate) use meter::{copied, enter};
+pub(crate) use room::Room;
+
+use crate::convert;
+use crate::end::{CallEnd, CallUsage, End};
+use crate::engine::TICK;
+use crate::function::{Entry, Function, HandleParams, HandleResults, Module, Rules};
+use crate::imports::outgoing::Outgoing;
+use crate::request::{Request, Route};
+use crate::sandbox::Inner;
+use crate::services::{Failure, Reply, Services};
+use crate::wasi::Wasi;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::OwnedSemaphorePermit;
+use wasmtime::component::ResourceTable;
+use wasmtime::{Store, StoreContextMut, Trap, UpdateDeadline};
+
+/// What a call's store holds. It goes with the store: nothing of it outlives the call.
+pub(crate) struct Call {
+    pub(crate) sandbox: Arc<Inner>,
+    pub(crate) module: Arc<Module>,
+    pub(crate) rules: Arc<Rules>,
+    pub(crate) services: Arc<dyn Services>,
+    /// `None` once a component of `wasi:http` answers through it.
+    pub(crate) reply: Option<Box<dyn Reply>>,
+    pub(crate) route: Route,
+    pub(crate) log: Arc<Log>,
+    pub(crate) table: ResourceTable,
+    pub(crate) wasi: Wasi,
+    pub(crate) outgoing: Outgoing,
+    pub(crate) room: Room,
+    pub(crate) usage: CallUsage,
+    /// Fuel for host calls of WASI, which cannot reach the store's fuel: taken at the next tick or own host call.
+    pub(crate) debt: u64,
+    /// Generations alive.
+    pub(crate) generations: usize,
+    /// The reply was started.
+    pub(crate) started: bool,
+    /// The caller has gone.
+    pub(crate) closed: bool,
+    /// When the call must be over.
+    deadline: Instant,
+    /// How long that is from its start.
+    wall: Duration,
+}
+
+/// Runs a call to its end.
+pub(crate) async fn run(
+    function: &Function,
+    request: Request,
+    services: Arc<dyn Services>,
+    reply: Box<dyn Reply>,
+) -> CallEnd {
+    let wall = function.rules.limits.wall.min(Duration::from_millis(request.deadline_ms.into()));
+    let deadline = Instant::now() + wall;
+    let _place = match place(&function.sandbox, deadline).await {
+        Ok(place) => place,
+        Err(end) => return CallEnd { result: Err(end), usage: CallUsage::default() },
+    };
+    let mut store = store(function, request.route, services, reply, (deadline, wall));
+    let mut cpu_ns = 0;
+    let result = meter::timed(enter_guest(&mut store, function, request), deadline, &mut cpu_ns).await;
+    let result = result.unwrap_or(Err(End::Deadline { limit: wall }));
+    let usage = usage(&mut store, cpu_ns);
+    CallEnd { result, usage }
+}
+
+/// A place among the calls that may run at once, waiting a little for one.
+async fn place(sandbox: &Inner, deadline: Instant) -> Result<OwnedSemaphorePermit, End> {
+    if let Ok(place) = sandbox.places.clone().try_acquire_owned() {
+        return Ok(place);
+    }
+    let patience = sandbox.options.instance_wait.min(deadline.saturating_duration_since(Instant::now()));
+    match tokio::time::timeout(patience, sandbox.places.clone().acquire_owned()).await {
+        Ok(Ok(place)) => Ok(place),
+        _ => Err(End::Busy),
+    }
+}
+
+fn store(
+    function: &Function,
+    route: Route,
+    services: Arc<dyn Services>,
+    reply: Box<dyn Reply>,
+    (deadline, wall): (Instant, Duration),
+) -> Store<Call> {
+    let (sandbox, rules) = (&function.sandbox, &function.rules);
+    let log = Arc::new(Log::new(services.clone(), rules.limits.log_bytes));
+    let call = Call {
+        sandbox: sandbox.clone(),
+        module: function.module.clone(),
+        rules: rules.clone(),
+        wasi: Wasi::new(log.clone(), &rules.grants),
+        outgoing: Outgoing::new(sandbox.clone(), rules.clone()),
+        services,
+        reply: Some(reply),
+        route,
+        log,
+        table: ResourceTable::new(),
+        room: Room::new(&rules.limits),
+        usage: CallUsage::default(),
+        debt: 0,
+        generations: 0,
+        started: false,
+        closed: false,
+        deadline,
+        wall,
+    };
+    let mut store = Store::new(&sandbox.engine, call);
+    store.limiter(|call| &mut call.room);
+    store.set_fuel(rules.limits.fuel).expect("fuel is on");
+    store.fuel_async_yield_interval(Some(sandbox.options.slice_fuel.max(1))).expect("fuel is on");
+    store.set_hostcall_fuel(rules.limits.memory_bytes);
+    store.epoch_deadline_callback(on_tick);
+    store.set_epoch_deadline(1);
+    store
+}
+
+/// Looks at a running guest once in a while: its time, and what its WASI calls cost.
+fn on_tick(mut store: StoreContextMut<'_, Call>) -> wasmtime::Result<UpdateDeadline> {
+    let call = store.data_mut();
+    if Instant::now() >= call.deadline {
+        return Err(End::Deadline { limit: call.wall }.into());
+    }
+    meter::settle(&mut store)?;
+    Ok(UpdateDeadline::Yield(1))
+}
+
+async fn enter_guest(store: &mut Store<Call>, function: &Function, request: Request) -> Result<(), End> {
+    let done = match &function.module.entry {
+        Entry::Handler(..) => handle(store, function, request).await,
+        Entry::Http(proxy) => http::handle(store, proxy, request).await,
+    };
+    match done {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(failure)) if store.data().closed && failure.code == "closed" => Err(End::Closed),
+        Ok(Err(failure)) => Err(End::Failed(failure)),
+        Err(error) => Err(end(&error, store.data())),
+    }
+}
+
+async fn handle(
+    store: &mut Store<Call>,
+    function: &Function,
+    request: Request,
+) -> wasmtime::Result<Result<(), Failure>> {
+    let Entry::Handler(pre, handle) = &function.module.entry else { unreachable!("the caller matched") };
+    let instance = pre.instantiate_async(&mut *store).await.map_err(instantiating)?;
+    let (request, bytes) = convert::request(request);
+    meter::spend(store.into(), function.sandbox.options.charges.byte.saturating_mul(bytes as u64))?;
+    let handle = instance.get_typed_func::<HandleParams, HandleResults>(&mut *store, handle)?;
+    let (result,) = handle.call_async(&mut *store, (request,)).await?;
+    Ok(result.map_err(convert::failure))
+}
+
+/// An error of instantiation that is no trap and no limit of ours is one of the component's make.
+pub(crate) fn instantiating(error: wasmtime::Error) -> wasmtime::Error {
+    let ours = error.is::<End>() || error.is::<Trap>() || error.is::<wasmtime::PoolConcurrencyLimitError>();
+    if ours { error } else { End::Instantiate { what: format!("{error:#}") }.into() }
+}
+
+/// What an error of the engine means.
+fn end(error: &wasmtime::Error, call: &Call) -> End {
+    if let Some(end) = error.downcast_ref::<End>() {
+        return end.clone();
+    }
+    if error.is::<wasmtime::PoolConcurrencyLimitError>() {
+        return End::Busy;
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::OutOfFuel) => End::OutOfFuel { limit: call.rules.limits.fuel },
+        Some(Trap::Interrupt) => End::Deadline { limit: call.wall },
+        Some(Trap::StackOverflow) => End::Stack,
+        Some(trap) => End::Trap { what: trap.to_string() },
+        None => End::Trap { what: format!("{:#}", error.root_cause()) },
+    }
+}
+
+fn usage(store: &mut Store<Call>, cpu_ns: u64) -> CallUsage {
+    let left = store.get_fuel().expect("fuel is on");
+    let call = store.data_mut();
+    let mut usage = std::mem::take(&mut call.usage);
+    let fuel = call.rules.limits.fuel;
+    usage.fuel = fuel.saturating_sub(left).saturating_add(call.debt).min(fuel);
+    usage.cpu_ns = cpu_ns;
+    usage.memory_bytes_max = call.room.bytes_max();
+    usage.log_bytes = call.log.written();
+    usage.http_calls = call.outgoing.calls();
+    usage
+}
+
+const _: () = assert!(TICK.as_millis() <= 5, "a call ends within its deadline and ten milliseconds");

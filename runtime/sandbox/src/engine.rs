@@ -1,0 +1,96 @@
+//! The engine: one configuration for the process that compiles and for the one that runs.
+//!
+//! Follows wasmtime's security guide: Spectre mitigations stay on (cranelift's default), signal-based traps with guard pages,
+//! zeroed slots. Fuel meters and slices work; epochs bound it in time, since a tick costs a guest nothing.
+
+use crate::error::Error;
+use crate::options::SandboxOptions;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+/// Time between two ticks of the epoch. A guest that makes no host call is looked at this often.
+pub(crate) const TICK: Duration = Duration::from_millis(2);
+
+/// Core instances of the pool for each call: most components have two to five, Python's about thirty.
+const CORE_INSTANCES_PER_CALL: u32 = 8;
+
+/// What shapes compiled code: alike in the compiling child and in the host, else the code is refused.
+fn base() -> Config {
+    let mut config = Config::new();
+    config.consume_fuel(true);
+    config.epoch_interruption(true);
+    config.wasm_component_model(true);
+    config.concurrency_support(false);
+    // Threads and the collector are not compiled in; see also `check::features`.
+    config.wasm_memory64(false).wasm_relaxed_simd(false).wasm_custom_page_sizes(false);
+    config.generate_address_map(false);
+    config.native_unwind_info(false);
+    config
+}
+
+/// An engine that only compiles: no pool, so that it fits under a limit of address space.
+pub(crate) fn compiling() -> Result<Engine, Error> {
+    Engine::new(&base()).map_err(engine_error)
+}
+
+/// An engine that runs: instances come from a pool with copy-on-write images.
+pub(crate) fn running(options: &SandboxOptions) -> Result<Engine, Error> {
+    let mut config = base();
+    config.max_wasm_stack(options.stack_bytes);
+    // Host functions run on the guest's stack too and want room of their own.
+    config.async_stack_size(options.stack_bytes + (1 << 20));
+    config.memory_init_cow(true);
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(options)));
+    Engine::new(&config).map_err(engine_error)
+}
+
+fn pool(options: &SandboxOptions) -> PoolingAllocationConfig {
+    let instances = options.calls.saturating_add(options.hooks);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances)
+        .total_core_instances(instances.saturating_mul(CORE_INSTANCES_PER_CALL))
+        .total_memories(instances)
+        .total_tables(instances.saturating_mul(2))
+        .total_stacks(options.calls)
+        .max_memory_size(options.memory_bytes_max)
+        .table_elements(options.table_elements_max)
+        .max_tables_per_module(4)
+        .max_component_instance_size(1 << 20)
+        .max_core_instance_size(1 << 20);
+    pool
+}
+
+fn engine_error(error: wasmtime::Error) -> Error {
+    Error::Engine(format!("{error:#}"))
+}
+
+/// Ticks the engine's epoch until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Ticker {
+    stop: Arc<AtomicBool>,
+}
+
+impl Ticker {
+    pub(crate) fn start(engine: &Engine) -> Result<Self, Error> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (flag, engine) = (stop.clone(), engine.weak());
+        let tick = move || {
+            while !flag.load(Ordering::Relaxed) {
+                std::thread::sleep(TICK);
+                let Some(engine) = engine.upgrade() else { return };
+                engine.increment_epoch();
+            }
+        };
+        let thread = std::thread::Builder::new().name("sandbox-epoch".to_owned()).spawn(tick);
+        thread.map_err(|error| Error::Engine(format!("no thread for the epoch: {error}")))?;
+        Ok(Self { stop })
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,199 @@
+//! The token hook: for each generation an instance in a store of its own, called between two tokens.
+//!
+//! It runs on the engine's thread while a whole batch waits, so it is small in every way: a budget of fuel for each token, no way to
+//! wait, no import but `log`. It is called without a fiber, which is most of what makes it cheap. Guests whose toolchain imports WASI
+//! get the empty world of [`crate::wasi`], and cannot wait there either.
+
+use crate::bindings::log;
+use crate::call::{Log, Room};
+use crate::convert;
+use crate::end::End;
+use crate::error::Error;
+use crate::function::{BeforeParams, BeforeResults, Rules, export};
+use crate::imports::interface;
+use crate::limits::Charges;
+use crate::sandbox::Inner;
+use crate::services::{Failure, Services, TokenHook, Verdict};
+use crate::wasi::Wasi;
+use std::sync::Arc;
+use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker, ResourceTable, TypedFunc};
+use wasmtime::{Engine, PoolConcurrencyLimitError, Store, StoreContextMut, Trap};
+
+/// Fuel for instantiating and for `begin`, as a multiple of that for one token: a large toolchain prepares itself there.
+const BEGIN_TOKENS: u64 = 100;
+
+/// Ticks of the epoch a hook may see in one call. Fuel ends it long before; this ends what spends none.
+const TICKS_MAX: u64 = 25;
+
+/// WASI's way of waiting, which a hook has not.
+const POLL: &str = "wasi:io/poll@0.2.12";
+
+/// What a hook's store holds.
+pub(crate) struct HookCall {
+    log: Arc<Log>,
+    room: Room,
+    charges: Charges,
+    pub(crate) table: ResourceTable,
+    pub(crate) wasi: Wasi,
+}
+
+impl HookCall {
+    /// A log of its own, for a hook that is used outside a call.
+    pub(crate) fn log(services: Arc<dyn Services>) -> HookLog {
+        HookLog::Own(services)
+    }
+
+    /// The log of the call it belongs to, within the same budget.
+    pub(crate) fn shared(log: Arc<Log>) -> HookLog {
+        HookLog::Shared(log)
+    }
+}
+
+/// Where a hook writes.
+pub(crate) enum HookLog {
+    Own(Arc<dyn Services>),
+    Shared(Arc<Log>),
+}
+
+/// What hooks are linked with.
+pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<HookCall>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_sync(&mut linker)?;
+    linker.allow_shadowing(true);
+    let mut poll = linker.instance(POLL)?;
+    for name in ["poll", "[method]pollable.block"] {
+        poll.func_new(name, |_, _, _, _| Err(wasmtime::Error::msg("a token hook cannot wait")))?;
+    }
+    linker.allow_shadowing(false);
+    linker.instance(&interface("types"))?;
+    linker.instance(&interface("log"))?.func_wrap("write", write)?;
+    Ok(linker)
+}
+
+fn write(
+    mut store: StoreContextMut<'_, HookCall>,
+    (level, message): (log::Level, String),
+) -> wasmtime::Result<()> {
+    let charges = store.data().charges;
+    let cost = charges.call.saturating_add(charges.byte.saturating_mul(message.len() as u64));
+    let left = store.get_fuel()?;
+    store.set_fuel(left.saturating_sub(cost))?;
+    if cost > left {
+        return Err(Trap::OutOfFuel.into());
+    }
+    store.data().log.write(convert::level(level), &message);
+    Ok(())
+}
+
+/// A component whose hook is linked.
+pub(crate) struct HookPre {
+    pre: InstancePre<HookCall>,
+    begin: ComponentExportIndex,
+    before: ComponentExportIndex,
+}
+
+impl HookPre {
+    /// Links a component's hook; every import that is not its own traps with its name.
+    pub(crate) fn link(sandbox: &Inner, component: &Component) -> Result<Self, Error> {
+        let refused = |error: wasmtime::Error| Error::Invalid(format!("{error:#}"));
+        let mut linker = sandbox.hook_linker.clone();
+        linker.define_unknown_imports_as_traps(component).map_err(refused)?;
+        Ok(Self {
+            pre: linker.instantiate_pre(component).map_err(refused)?,
+            begin: export(component, crate::check::HOOK, "begin")?,
+            before: export(component, crate::check::HOOK, "before-token")?,
+        })
+    }
+
+    /// An instance for one generation.
+    pub(crate) fn begin(
+        &self,
+        sandbox: &Inner,
+        rules: &Rules,
+        context: &str,
+        log: HookLog,
+    ) -> Result<Box<dyn TokenHook>, Failure> {
+        let fuel = rules.limits.hook_fuel;
+        let mut store = store(sandbox, rules, log);
+        let begin = |store: &mut Store<HookCall>| {
+            refill(store, fuel.saturating_mul(BEGIN_TOKENS))?;
+            let instance = self.pre.instantiate(&mut *store)?;
+            let begin = instance.get_typed_func::<(&str,), ()>(&mut *store, &self.begin)?;
+            begin.call(&mut *store, (context,))?;
+            instance.get_typed_func(&mut *store, &self.before)
+        };
+        let before = begin(&mut store).map_err(|error| failure(&error))?;
+        Ok(Box::new(Hook { store, before, fuel, dead: None }))
+    }
+}
+
+fn store(sandbox: &Inner, rules: &Rules, log: HookLog) -> Store<HookCall> {
+    let log = match log {
+        HookLog::Own(services) => Arc::new(Log::new(services, rules.limits.log_bytes)),
+        HookLog::Shared(log) => log,
+    };
+    let call = HookCall {
+        wasi: Wasi::new(log.clone(), &rules.grants),
+        log,
+        room: Room::new(&rules.limits),
+        charges: sandbox.options.charges,
+        table: ResourceTable::new(),
+    };
+    let mut store = Store::new(&sandbox.engine, call);
+    store.limiter(|call| &mut call.room);
+    store.set_hostcall_fuel(rules.limits.memory_bytes);
+    store.epoch_deadline_trap();
+    store
+}
+
+fn refill(store: &mut Store<HookCall>, fuel: u64) -> wasmtime::Result<()> {
+    store.set_epoch_deadline(TICKS_MAX);
+    store.set_fuel(fuel)
+}
+
+/// A hook at work.
+struct Hook {
+    store: Store<HookCall>,
+    before: TypedFunc<BeforeParams<'static>, BeforeResults>,
+    fuel: u64,
+    /// Why it can be called no more: an instance that trapped is not entered again.
+    dead: Option<Failure>,
+}
+
+impl TokenHook for Hook {
+    fn before_token(&mut self, previous: Option<u32>, text: &str) -> Result<Verdict, Failure> {
+        if let Some(failure) = &self.dead {
+            return Err(failure.clone());
+        }
+        let said = refill(&mut self.store, self.fuel).and_then(|()| call(self, previous, text));
+        let said = said.map_err(|error| failure(&error));
+        self.dead = said.as_ref().err().cloned();
+        said
+    }
+}
+
+fn call(hook: &mut Hook, previous: Option<u32>, text: &str) -> wasmtime::Result<Verdict> {
+    let before: &TypedFunc<BeforeParams<'_>, BeforeResults> = &hook.before;
+    let (verdict,) = before.call(&mut hook.store, (previous, text))?;
+    Ok(convert::verdict(verdict))
+}
+
+/// What an error of a hook means to the guest's generation.
+fn failure(error: &wasmtime::Error) -> Failure {
+    if let Some(end) = error.downcast_ref::<End>() {
+        return Failure::new(end.code(), format!("the token hook: {end}"));
+    }
+    if error.is::<PoolConcurrencyLimitError>() {
+        return Failure::new("busy", "no instance is free for the token hook now; try again");
+    }
+    let (code, what) = match error.downcast_ref::<Trap>() {
+        Some(Trap::OutOfFuel) => {
+            ("hook_fuel", "it used its budget for one token; do less or raise `hook_fuel`".to_owned())
+        }
+        Some(Trap::Interrupt) => ("hook_deadline", "it took too long".to_owned()),
+        Some(Trap::StackOverflow) => ("hook_stack", "it used up its stack".to_owned()),
+        Some(trap) => ("hook_trap", trap.to_string()),
+        None => ("hook_trap", format!("{:#}", error.root_cause())),
+    };
+    Failure::new(code, format!("the token hook: {what}"))
+}

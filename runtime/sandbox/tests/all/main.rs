@@ -1,0 +1,15 @@
+//! The sandbox from outside: guests that keep every rule and guests that break each one.
+
+mod bed;
+mod capabilities;
+mod checks;
+mod compiling;
+mod escapes;
+mod fuzzing;
+mod guests;
+mod hooks;
+mod isolation;
+mod limits;
+mod model;
+mod wasi;
+mod web;
