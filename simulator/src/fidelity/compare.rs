@@ -77,8 +77,11 @@ pub fn rows(live: &[RunReport], simulated: &RunReport) -> Vec<Row> {
     rows
 }
 
+/// Adds a row: key, words, unit, and how a run gives the value.
+type Add<'a> = dyn FnMut(String, String, Unit, &dyn Fn(&RunReport) -> f64) + 'a;
+
 /// The part of the rows that needs the host's log.
-fn devices(simulated: &RunReport, add: &mut dyn FnMut(String, String, Unit, &dyn Fn(&RunReport) -> f64)) {
+fn devices(simulated: &RunReport, add: &mut Add<'_>) {
     add("adapter_loads".into(), "adapter loads".into(), Unit::Count, &|r| r.adapters.loads as f64);
     add("adapter_evictions".into(), "adapter evictions".into(), Unit::Count, &|r| {
         r.adapters.evictions as f64

@@ -160,9 +160,8 @@ impl<'a> Run<'a> {
             }
             Event::RequestDone { request, .. } => self.left(*request),
             Event::RequestCancelled { request, .. } => {
-                if self.requests.remove(request).is_some() {
-                    self.collect.counts.timed_out += 1;
-                }
+                let known = self.requests.remove(request).is_some();
+                self.collect.counts.timed_out += u64::from(known);
             }
             _ => {}
         }
