@@ -34,6 +34,7 @@ fn setup(policy: &str) -> Setup {
         function_times: BTreeMap::new(),
         seed: 1,
         jitter_permille: 0,
+        any_backbone: false,
         keep_log: false,
     }
 }

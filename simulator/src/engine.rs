@@ -32,6 +32,8 @@ pub struct StepCost {
     pub host: u64,
     /// Grouped adapter kernels of all layers, when any adapter is in the step.
     pub adapters: u64,
+    /// Per token that runs under an adapter.
+    pub adapter_token: u64,
     /// Thousandths added for process isolation.
     pub isolation_permille: u64,
 }
@@ -39,7 +41,8 @@ pub struct StepCost {
 impl StepCost {
     /// One prompt alone, host time included, ps.
     pub fn prefill_alone(&self, tokens: u64) -> u64 {
-        self.prefill(tokens, 0, u128::from(tokens) * u128::from(tokens)) + self.host + self.adapters
+        let device = self.prefill(tokens, 0, u128::from(tokens) * u128::from(tokens));
+        device + self.host + self.adapters + self.adapter_token * tokens
     }
 
     fn prefill(&self, tokens: u64, rows: u64, squares: u128) -> u64 {
@@ -122,6 +125,8 @@ pub struct Engine {
     started: u64,
     adapters: Vec<(u32, u32, u64)>,
     adapter_read: u64,
+    /// Running sequences under an adapter.
+    adapter_rows: u64,
     gaps: VecDeque<(u64, u64)>,
     /// Preemptions so far.
     pub preemptions: u64,
@@ -147,6 +152,7 @@ impl Engine {
             started: 0,
             adapters: Vec::new(),
             adapter_read: 0,
+            adapter_rows: 0,
             gaps: VecDeque::new(),
             preemptions: 0,
         }
@@ -220,11 +226,13 @@ impl Engine {
             + c.decode_b * self.rows_running()
             + c.decode_c * self.cached
             + c.host
-            + self.adapter_work()
+            + self.adapter_work(0)
     }
 
-    fn adapter_work(&self) -> u64 {
-        if self.adapter_read > 0 { self.cost.adapters + self.adapter_read } else { 0 }
+    /// What adapters add to a step with this many prompt tokens under one.
+    fn adapter_work(&self, prompt: u64) -> u64 {
+        let tokens = self.cost.adapter_token * (prompt + self.adapter_rows);
+        if self.adapter_read > 0 { self.cost.adapters + self.adapter_read + tokens } else { 0 }
     }
 
     /// `n` decode steps from the current state: each reads one more token per sequence than the last.
@@ -292,6 +300,7 @@ impl Engine {
     fn take_row(&mut self, row: u32) -> Sequence {
         let sequence = self.rows[row as usize].take().expect("a running row holds a sequence");
         self.free_rows.push(row);
+        self.adapter_rows -= u64::from(sequence.adapter_read > 0);
         self.adapter_leaves(&sequence);
         sequence
     }
@@ -327,6 +336,7 @@ impl Engine {
             self.rows.push(None);
         }
         self.rows[row as usize] = Some(sequence);
+        self.adapter_rows += u64::from(sequence.adapter_read > 0);
         let end = self.step + u64::from(sequence.output) - 1;
         self.running.push(Reverse((end, self.joined, row)));
     }
@@ -428,8 +438,15 @@ impl Engine {
             self.chunks[0] = tokens as u32;
         }
         let c = &self.cost;
-        let work = c.prefill(tokens, rows, squares) + c.decode_c * self.cached + c.host + self.adapter_work();
+        let adapters = self.adapter_work(self.adapter_prompt());
+        let work = c.prefill(tokens, rows, squares) + c.decode_c * self.cached + c.host + adapters;
         Some(c.isolated(work))
+    }
+
+    /// Prompt tokens of the planned step that run under an adapter.
+    fn adapter_prompt(&self) -> u64 {
+        let chunks = self.prefilling.iter().zip(&self.chunks);
+        chunks.filter(|((s, _), _)| s.adapter_read > 0).map(|(_, &chunk)| u64::from(chunk)).sum()
     }
 
     /// Whether a prompt under way still needs tokens (an empty prompt needs none).

@@ -2,17 +2,15 @@
 //!
 //! The run ends with the last request: what is still kept alive then is not counted, for any policy.
 
-use crate::cost::{GpuUsage, Tariff, Usage, apportion, bill};
-use crate::measure::account::Account;
-use crate::report::model::{AdapterReport, FunctionRow, RunReport};
+use crate::cost::{GpuUsage, Lives, Tariff, Usage, bill};
+use crate::measure::account::{Account, Totals};
+use crate::measure::functions::function_rows;
+use crate::report::model::RunReport;
 use crate::report::per_request::RowSink;
 use crate::setup::{RunError, Setup};
 use crate::world::{LogEntry, Watch, World};
-use coldframe_traces::{Catalog, FunctionInfo, Item, Refusal, TraceStream};
-use std::collections::BTreeMap;
-
-/// Functions listed in a report: the rest is counted.
-const FUNCTIONS_LISTED: usize = 1000;
+use coldframe_policy::log::Line;
+use coldframe_traces::{Catalog, Item, Refusal, TraceStream};
 
 /// What a run is given beside its setup.
 #[derive(Default)]
@@ -21,6 +19,8 @@ pub struct Hooks<'a> {
     pub rows: Option<&'a mut dyn RowSink>,
     /// Spans for a timeline.
     pub watch: Option<&'a mut dyn Watch>,
+    /// Is given the log of the run: every event and decision, of the format the host writes.
+    pub decisions: Option<&'a mut dyn FnMut(&Line)>,
     /// Called now and then with the share done; `false` stops the run.
     pub poll: Option<&'a mut dyn FnMut(Option<f64>) -> bool>,
     /// Called with each refused row; `None` makes the first one an error.
@@ -60,8 +60,8 @@ pub fn run<'a>(
     hooks: Hooks<'a>,
 ) -> Result<Outcome, RunError> {
     setup.check()?;
-    let Hooks { rows, watch, mut poll, mut refused, check_every } = hooks;
-    let mut world = World::new(setup);
+    let Hooks { rows, watch, decisions, mut poll, mut refused, check_every } = hooks;
+    let mut world = World::logged(setup, decisions);
     world.rows = rows;
     world.watch = watch;
     let mut seen = Seen::default();
@@ -170,21 +170,26 @@ fn report(
         preemptions: world.preemptions,
         simulated_s: (end - first_ns) as f64 / 1e9,
         links: world.moved.links(),
-        adapters: AdapterReport {
-            hits: world.moved.adapter_hits,
-            misses: world.moved.adapter_misses,
-            loads: world.moved.adapter_loads,
-            evictions: world.moved.adapter_evictions,
-        },
+        adapters: world.moved.adapters(),
         ..RunReport::default()
     };
     world.collect.report(end - first_ns, &mut out);
     let account = std::mem::replace(&mut world.account, Account::new(0));
     let (totals, gpu, memory, lives) = account.finish(end);
     (out.gpu, out.memory) = (gpu, memory);
+    let usage = usage(setup, totals, lives, &out);
+    out.bills = tariffs.iter().map(|t| bill(t, &usage)).collect::<Result<_, _>>()?;
+    let backbone = |info: &_| {
+        setup.model_of(info).map_or_else(|_| String::new(), |m| setup.models[m].profile.name.clone())
+    };
+    function_rows(&world.collect.functions, catalog.functions(), backbone, &mut out);
+    Ok((out, log))
+}
+
+/// What a run is billed for.
+pub(crate) fn usage(setup: &Setup, totals: Totals, lives: Lives, run: &RunReport) -> Usage {
     let gpus = u128::from(setup.workers * setup.gpus_per_worker).max(1);
-    let tokens = world.collect.tokens();
-    let usage = Usage {
+    Usage {
         gpu: vec![GpuUsage {
             gpu: setup.gpu.name.clone(),
             memory_bytes: setup.gpu.memory_bytes,
@@ -201,47 +206,8 @@ fn report(
             * u128::from(setup.host_memory_bytes)
             * u128::from(setup.workers)
             / gpus,
-        requests: out.requests.arrived,
-        completed: out.requests.completed,
-        tokens: tokens.0 + tokens.1,
-    };
-    out.bills = tariffs.iter().map(|t| bill(t, &usage)).collect::<Result<_, _>>()?;
-    functions(&world, setup, catalog, &mut out);
-    Ok((out, log))
-}
-
-/// Per-function rows: the primary bill is split by use (solo compute time of the tokens served).
-fn functions(world: &World, setup: &Setup, catalog: &Catalog, out: &mut RunReport) {
-    let called = || world.collect.functions.iter().enumerate().filter(|(_, f)| f.arrived > 0);
-    let weights: Vec<u128> = called().map(|(_, f)| f.weight).collect();
-    let money = apportion(out.bills.first().map_or(0, |b| b.total_nano_usd), &weights);
-    let mean = |sum: u128, n: u64| if n == 0 { 0.0 } else { sum as f64 / n as f64 / 1e9 };
-    let blank = FunctionInfo::default();
-    let info = |n: usize| catalog.functions().get(n).unwrap_or(&blank);
-    let mut rows: Vec<FunctionRow> = Vec::new();
-    let mut tenants: BTreeMap<&str, (u128, u64)> = BTreeMap::new();
-    for ((n, f), money_nano_usd) in called().zip(money) {
-        let who = if info(n).tenant.is_empty() { &info(n).name } else { &info(n).tenant };
-        let tenant = tenants.entry(who).or_default();
-        *tenant = (tenant.0 + f.ttft_sum, tenant.1 + f.completed);
-        rows.push(FunctionRow {
-            name: info(n).name.clone(),
-            tenant: info(n).tenant.clone(),
-            backbone: setup
-                .model_of(info(n))
-                .map_or_else(|_| String::new(), |m| setup.models[m].profile.name.clone()),
-            requests: f.arrived,
-            cold: f.cold,
-            ttft_mean_s: mean(f.ttft_sum, f.completed),
-            ttft_max_s: f.ttft_max as f64 / 1e9,
-            money_nano_usd,
-        });
+        requests: run.requests.arrived,
+        completed: run.requests.completed,
+        tokens: run.prompt_tokens + run.output_tokens,
     }
-    rows.sort_by(|a, b| b.requests.cmp(&a.requests).then_with(|| a.name.cmp(&b.name)));
-    out.functions_left_out = rows.len().saturating_sub(FUNCTIONS_LISTED) as u64;
-    rows.truncate(FUNCTIONS_LISTED);
-    out.functions = rows;
-    let means: Vec<f64> = tenants.values().filter(|t| t.1 > 0).map(|&(sum, n)| mean(sum, n)).collect();
-    let (sum, squares) = means.iter().fold((0.0, 0.0), |(s, q), x| (s + x, q + x * x));
-    out.fairness = if squares > 0.0 { sum * sum / (means.len() as f64 * squares) } else { 1.0 };
 }

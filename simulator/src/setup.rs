@@ -60,6 +60,8 @@ pub struct Setup {
     pub seed: u64,
     /// Uniform jitter of every load and start, thousandths either way.
     pub jitter_permille: u32,
+    /// Functions that name a backbone the run doesn't have run on the first one, instead of ending the run.
+    pub any_backbone: bool,
     /// Keep the event log in memory (tests, first-difference search).
     pub keep_log: bool,
 }
@@ -189,7 +191,8 @@ impl Setup {
         }
         let named =
             |m: &Model| m.profile.name == info.base_model || m.profile.aliases.contains(&info.base_model);
-        self.models.iter().position(named).ok_or_else(|| RunError::Model {
+        let found = self.models.iter().position(named).or(self.any_backbone.then_some(0));
+        found.ok_or_else(|| RunError::Model {
             function: info.name.clone(),
             model: info.base_model.clone(),
             known: self.models.iter().map(|m| m.profile.name.as_str()).collect::<Vec<_>>().join(", "),
@@ -272,6 +275,7 @@ impl Setup {
             decode_c: s.decode_c_ps,
             host: s.host_ps,
             adapters: s.adapter_layer_ps * u64::from(model.profile.layers),
+            adapter_token: s.adapter_token_ps,
             isolation_permille: isolation,
         }
     }

@@ -7,15 +7,21 @@ mod bench;
 mod bench_backbone;
 #[cfg(feature = "sandbox")]
 mod bench_sandbox;
+#[cfg(feature = "backbone")]
+mod calibrate;
 #[cfg(feature = "host")]
 mod client;
 mod compare;
 mod completions;
+#[cfg(feature = "host")]
+mod fidelity;
 #[cfg(feature = "sandbox")]
 mod function;
 #[cfg(feature = "backbone")]
 mod generate;
 mod invocations;
+#[cfg(feature = "host")]
+mod live;
 mod names;
 #[cfg(feature = "backbone")]
 mod opened;
@@ -24,12 +30,14 @@ mod operate;
 mod paper;
 mod policies;
 mod profiles;
+mod records;
 mod replay;
 #[cfg(feature = "host")]
 mod serve;
 mod trace;
 mod ui;
 mod validate;
+mod whatif;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
@@ -59,6 +67,9 @@ enum Command {
     Policies(policies::PoliciesArgs),
     /// List and print hardware profiles and tariffs
     Profiles(profiles::ProfilesArgs),
+    #[cfg(feature = "host")]
+    Fidelity(Box<fidelity::FidelityArgs>),
+    Whatif(whatif::WhatifArgs),
     Paper(paper::PaperArgs),
     Validate(validate::ValidateArgs),
     ReplayInvocations(invocations::InvocationsArgs),
@@ -66,6 +77,8 @@ enum Command {
     Generate(generate::GenerateArgs),
     #[cfg(feature = "backbone")]
     Bench(bench_backbone::BenchArgs),
+    #[cfg(feature = "backbone")]
+    Calibrate(calibrate::CalibrateArgs),
     #[cfg(feature = "backbone")]
     Backbone(backbone::models::BackboneArgs),
     #[cfg(feature = "backbone")]
@@ -141,6 +154,9 @@ fn run(command: Command, ui: &ui::Ui) -> anyhow::Result<()> {
         Command::Trace(args) => trace::run(args, ui),
         Command::Policies(args) => policies::run(args, ui),
         Command::Profiles(args) => profiles::run(args, ui),
+        #[cfg(feature = "host")]
+        Command::Fidelity(args) => fidelity::run(*args, ui),
+        Command::Whatif(args) => whatif::run(args, ui),
         Command::Paper(args) => paper::run(args, ui),
         Command::Validate(args) => validate::run(args, ui),
         Command::ReplayInvocations(args) => invocations::run(args, ui),
@@ -148,6 +164,8 @@ fn run(command: Command, ui: &ui::Ui) -> anyhow::Result<()> {
         Command::Generate(args) => generate::run(args, ui),
         #[cfg(feature = "backbone")]
         Command::Bench(args) => bench_backbone::run(args, ui),
+        #[cfg(feature = "backbone")]
+        Command::Calibrate(args) => calibrate::run(args, ui),
         #[cfg(feature = "backbone")]
         Command::Backbone(args) => backbone::models::run(args, ui),
         #[cfg(feature = "backbone")]

@@ -66,6 +66,12 @@ impl BackboneArg {
         Ok(all)
     }
 
+    /// Checks that it can be opened, and leaves it closed.
+    pub fn check(&self) -> Result<()> {
+        Checkpoint::open(&self.home.store()?.resolve(&self.backbone)?)?;
+        Ok(())
+    }
+
     /// Opens it.
     pub fn open(&self, ui: &Ui) -> Result<Opened> {
         let store = self.home.store()?;

@@ -72,6 +72,11 @@ impl Account {
         }
     }
 
+    /// More devices joined.
+    pub fn grow(&mut self, devices: usize) {
+        self.gpus.resize(devices.max(self.gpus.len()), Gpu::default());
+    }
+
     /// Notes what a device holds and does from now on.
     pub fn note(&mut self, now: u64, n: usize, device: &Device, busy: bool, kv_used: u64) {
         let held = describe(device, busy, kv_used);

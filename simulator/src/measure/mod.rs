@@ -4,5 +4,6 @@
 
 pub mod account;
 pub mod collect;
+pub mod functions;
 pub mod histogram;
 pub mod series;

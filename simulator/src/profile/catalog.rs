@@ -1,7 +1,8 @@
 //! Finding a profile by name, alias or path.
 //!
-//! Names win over paths, so a file called `l40s` is reached as `./l40s`. Shipped files are parsed once and must be valid: a
-//! test reads them all.
+//! Names win over paths, so a file called `l40s` is reached as `./l40s`. A file holds one profile, or a section for each
+//! kind (`[gpu]`, `[model]`, `[step]`, …), as `coldframe calibrate` writes it: then the section of the kind asked for is
+//! taken. Shipped files are parsed once and must be valid: a test reads them all.
 
 use super::step::StepFile;
 use super::{ColdStart, FleetProfile, GpuProfile, Kind, ModelProfile, ProfileError, StepProfile, shipped};
@@ -132,6 +133,14 @@ impl Profiles {
         files(kind).iter().map(|(name, _)| *name).collect()
     }
 
+    /// Whether a file has a section of this kind, as a file of `coldframe calibrate` may have.
+    pub fn has_section(path: &str, kind: Kind) -> Result<bool, ProfileError> {
+        let text = read(kind, path)?;
+        Ok(text
+            .parse::<toml::Table>()
+            .is_ok_and(|all| all.get(kind.name()).is_some_and(toml::Value::is_table)))
+    }
+
     /// The text of a profile as it is written, comments included: a file to copy and change.
     pub fn text(kind: Kind, name: &str) -> Result<String, ProfileError> {
         let canonical = match kind {
@@ -175,7 +184,7 @@ fn shipped_steps() -> &'static [StepProfile] {
 
 // A step that takes no time would never let virtual time pass.
 fn users_steps(path: &str) -> Result<Vec<StepProfile>, ProfileError> {
-    let rows = parse::<StepFile>(Kind::Step, path, &read(Kind::Step, path)?)?.rows();
+    let rows = parse_file::<StepFile>(Kind::Step, path)?.rows();
     let zero = |key| ProfileError::Zero { kind: Kind::Step, origin: path.to_owned(), key };
     match rows.iter().find(|row| row.prefill_floor_ps == 0 || row.decode_a_ps == 0) {
         Some(row) if row.prefill_floor_ps == 0 => Err(zero("prefill_floor_ps")),
@@ -203,7 +212,7 @@ fn find<T: Entry>(name: &str) -> Result<T, ProfileError> {
         return Ok(entry.clone());
     }
     if looks_like_path(name) {
-        let entry: T = parse(T::KIND, name, &read(T::KIND, name)?)?;
+        let entry: T = parse_file(T::KIND, name)?;
         return match entry.divisors().into_iter().find(|(_, value)| *value == 0) {
             Some((key, _)) => Err(ProfileError::Zero { kind: T::KIND, origin: name.to_owned(), key }),
             None => Ok(entry),
@@ -228,6 +237,18 @@ fn parse<T: DeserializeOwned>(kind: Kind, origin: &str, text: &str) -> Result<T,
         message: error.to_string().trim_end().to_owned(),
     };
     toml::from_str(text).map_err(failed)
+}
+
+/// A user's file: the section of its kind where it has sections, else the whole of it.
+fn parse_file<T: DeserializeOwned>(kind: Kind, path: &str) -> Result<T, ProfileError> {
+    let text = read(kind, path)?;
+    let sections = text.parse::<toml::Table>().ok();
+    match sections.as_ref().and_then(|all| all.get(kind.name())).filter(|section| section.is_table()) {
+        Some(section) => {
+            parse(kind, path, &toml::to_string(section).expect("a table read is a table written"))
+        }
+        None => parse(kind, path, &text),
+    }
 }
 
 fn read_shipped<T: Entry>() -> Vec<T> {

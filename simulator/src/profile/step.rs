@@ -38,6 +38,9 @@ pub struct StepProfile {
     pub host_ps: u64,
     /// Extra per layer and step when any adapter is in the step (grouped adapter kernels).
     pub adapter_layer_ps: u64,
+    /// Extra per token that runs under an adapter: zero on GPUs, whose grouped kernels hide it; not on CPUs.
+    #[serde(default)]
+    pub adapter_token_ps: u64,
 }
 
 impl StepProfile {
@@ -48,6 +51,11 @@ impl StepProfile {
             + u128::from(self.prefill_b_ps) * t
             + u128::from(self.prefill_c_ps) * t * t;
         to_ns(fitted.max(u128::from(self.prefill_floor_ps)))
+    }
+
+    /// Decode: constant, per sequence, per cached token, picoseconds.
+    pub fn decode_ps(&self) -> [u64; 3] {
+        [self.decode_a_ps, self.decode_b_ps, self.decode_c_ps]
     }
 
     /// Device time of one decode step of `sequences` with `cached` tokens in all, nanoseconds, rounded up.
@@ -71,6 +79,8 @@ pub(super) struct StepFile {
     source: String,
     host_ps: u64,
     adapter_layer_ps: u64,
+    #[serde(default)]
+    adapter_token_ps: u64,
     row: Vec<StepRow>,
 }
 
@@ -92,7 +102,7 @@ struct StepRow {
 impl StepFile {
     /// The rows, each with the common parts filled in.
     pub(super) fn rows(self) -> Vec<StepProfile> {
-        let Self { source, host_ps, adapter_layer_ps, row } = self;
+        let Self { source, host_ps, adapter_layer_ps, adapter_token_ps, row } = self;
         let fill = |row: StepRow| StepProfile {
             name: row.name,
             gpu: row.gpu,
@@ -107,6 +117,7 @@ impl StepFile {
             decode_c_ps: row.decode_c_ps,
             host_ps,
             adapter_layer_ps,
+            adapter_token_ps,
         };
         row.into_iter().map(fill).collect()
     }

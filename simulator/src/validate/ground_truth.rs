@@ -156,6 +156,7 @@ fn setup() -> Result<Setup, RunError> {
         function_times: BTreeMap::new(),
         seed: 1,
         jitter_permille: 0,
+        any_backbone: false,
         keep_log: false,
     })
 }

@@ -153,6 +153,7 @@ fn setup(system: &str, settings: &[(&str, &str)]) -> Result<Setup, RunError> {
         decode_c_ps: 0,
         host_ps: 0,
         adapter_layer_ps: 0,
+        adapter_token_ps: 0,
     };
     // C needs fewer libraries and less first-inference work than A and B in both systems' bars.
     let lighter = FunctionTimes { runtime_ns: Some(2_690_000_000), kernel_ns: Some(800_000_000) };
@@ -171,6 +172,7 @@ fn setup(system: &str, settings: &[(&str, &str)]) -> Result<Setup, RunError> {
         function_times: BTreeMap::from([("C".to_owned(), lighter)]),
         seed: 1,
         jitter_permille: 0,
+        any_backbone: false,
         keep_log: false,
     })
 }

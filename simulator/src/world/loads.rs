@@ -5,7 +5,7 @@
 
 use super::{Happening, World};
 use crate::kernel::sharing::Sharing;
-use crate::report::model::LinkReport;
+use crate::report::model::{AdapterReport, LinkReport};
 use crate::setup::{Setup, transfer_ns};
 use coldframe_policy::artifact::{Class, Tier};
 use coldframe_policy::parts::sharing::SharingPart;
@@ -32,13 +32,51 @@ pub(crate) struct Moved {
     disk: (u64, u64),
     host_to_device: (u64, u64),
     device_to_host: (u64, u64),
-    pub(crate) adapter_hits: u64,
-    pub(crate) adapter_misses: u64,
-    pub(crate) adapter_loads: u64,
-    pub(crate) adapter_evictions: u64,
+    adapter_hits: u64,
+    adapter_misses: u64,
+    adapter_loads: u64,
+    adapter_evictions: u64,
 }
 
 impl Moved {
+    /// A load was asked for.
+    pub(crate) fn load(&mut self, class: Class, from: Tier, bytes: Bytes) {
+        self.adapter_loads += u64::from(class == Class::Adapter);
+        if matches!(class, Class::Adapter | Class::Backbone) {
+            if from != Tier::Host {
+                self.disk.0 += bytes.0;
+                self.disk.1 += 1;
+            }
+            self.host_to_device.0 += bytes.0;
+            self.host_to_device.1 += 1;
+        }
+    }
+
+    /// An eviction was asked for.
+    pub(crate) fn evict(&mut self, class: Class, to: Tier, bytes: Bytes) {
+        self.adapter_evictions += u64::from(class == Class::Adapter);
+        if to == Tier::Host && bytes > Bytes::ZERO {
+            self.device_to_host.0 += bytes.0;
+            self.device_to_host.1 += 1;
+        }
+    }
+
+    /// A request was admitted after waiting for its adapter, or not.
+    pub(crate) fn admitted(&mut self, missed: bool) {
+        self.adapter_hits += u64::from(!missed);
+        self.adapter_misses += u64::from(missed);
+    }
+
+    /// The adapter side of the report.
+    pub(crate) fn adapters(&self) -> AdapterReport {
+        AdapterReport {
+            hits: self.adapter_hits,
+            misses: self.adapter_misses,
+            loads: self.adapter_loads,
+            evictions: self.adapter_evictions,
+        }
+    }
+
     /// For the report, in its order.
     pub(crate) fn links(&self) -> Vec<LinkReport> {
         let all = [
@@ -91,17 +129,7 @@ impl World<'_> {
             Class::Kernel if from == Tier::Host => (cold.kernel_restore_ns, false),
             Class::Kernel => (own.map_or(cold.kernel_ns, |l| l[class as usize].0), false),
         };
-        if class == Class::Adapter {
-            self.moved.adapter_loads += 1;
-        }
-        if matches!(class, Class::Adapter | Class::Backbone) {
-            if from != Tier::Host {
-                self.moved.disk.0 += bytes.0;
-                self.moved.disk.1 += 1;
-            }
-            self.moved.host_to_device.0 += bytes.0;
-            self.moved.host_to_device.1 += 1;
-        }
+        self.moved.load(class, from, bytes);
         let fixed_ns = self.jitter.jitter(fixed, self.setup.jitter_permille);
         if !moves || bytes == Bytes::ZERO {
             let done = Happening::Loaded { instance, class, function };
@@ -169,9 +197,7 @@ impl World<'_> {
         to: Tier,
         bytes: Bytes,
     ) {
-        if class == Class::Adapter {
-            self.moved.adapter_evictions += 1;
-        }
+        self.moved.evict(class, to, bytes);
         if let (Class::Kernel, Some(i), false) = (class, instance, self.setup.policy.sharing.one_engine()) {
             // The process loses its context: whatever engine it had is gone with it.
             if let Some(slot) = self.engines.get_mut(i.index()) {
@@ -183,8 +209,6 @@ impl World<'_> {
         }
         let mut wait = 0;
         if to == Tier::Host {
-            self.moved.device_to_host.0 += bytes.0;
-            self.moved.device_to_host.1 += 1;
             wait = transfer_ns(
                 bytes.0,
                 self.setup.cold.host_bytes_per_s.min(self.setup.gpu.host_link_bytes_per_s),

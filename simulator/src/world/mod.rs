@@ -4,7 +4,7 @@
 //! It makes no decision: what to load, evict, batch or refuse comes from the core.
 
 mod compute;
-mod loads;
+pub(crate) mod loads;
 mod requests;
 
 use crate::engine::{Engine, Outcome};
@@ -19,6 +19,7 @@ use crate::setup::{RunError, Setup};
 use coldframe_policy::artifact::Class;
 use coldframe_policy::core::Core;
 use coldframe_policy::event::{Action, Event, Timer};
+use coldframe_policy::log::Line;
 use coldframe_policy::units::{Bytes, DeviceId, FunctionId, InstanceId, Nanos};
 use coldframe_traces::{Catalog, Record};
 use loads::{Link, Transfer};
@@ -108,6 +109,7 @@ pub struct World<'a> {
     pub(crate) moved: loads::Moved,
     pub(crate) rows: Option<&'a mut dyn RowSink>,
     pub(crate) watch: Option<&'a mut dyn Watch>,
+    decisions: Option<&'a mut dyn FnMut(&Line)>,
     pub(crate) row_error: Option<std::io::Error>,
     pub(crate) preemptions: u64,
     arrivals: u64,
@@ -142,6 +144,11 @@ pub trait Watch {
 impl<'a> World<'a> {
     /// A fleet with its workers joined and nothing else.
     pub fn new(setup: &'a Setup) -> Self {
+        Self::logged(setup, None)
+    }
+
+    /// The same, with every event and decision told to a log.
+    pub fn logged(setup: &'a Setup, decisions: Option<&'a mut dyn FnMut(&Line)>) -> Self {
         let devices = (setup.workers * setup.gpus_per_worker) as usize;
         let gpu = || Gpu { sharing: Sharing::new(1000), scheduled: u64::MAX, kv_bytes: 0 };
         let limits = Limits { ttft_ns: setup.slo_ttft_ns, tpot_ns: setup.slo_tpot_ns };
@@ -175,6 +182,7 @@ impl<'a> World<'a> {
             moved: loads::Moved::default(),
             rows: None,
             watch: None,
+            decisions,
             row_error: None,
             preemptions: 0,
             arrivals: 0,
@@ -233,8 +241,13 @@ impl<'a> World<'a> {
             self.adapter_read.push(self.setup.adapter_read_ps(spec.adapter));
             let cost = self.setup.step_cost(&self.setup.models[spec.backbone.index()]);
             self.weights.push((cost.prefill_b.max(1), cost.decode_a.max(1)));
+            let id = FunctionId(self.functions);
             self.functions += 1;
             self.tell(Event::FunctionAdded(spec));
+            if let Some(log) = &mut self.decisions {
+                let (tenant, name) = (info.tenant.clone(), info.name.clone());
+                log(&Line::Function { id, tenant, name, generation: String::new() });
+            }
         }
         self.collect.arrived(record.function);
         let request = self.new_request(record);
@@ -264,8 +277,15 @@ impl<'a> World<'a> {
     fn tell(&mut self, event: Event) {
         let mut actions = std::mem::take(&mut self.actions);
         debug_assert!(actions.is_empty());
-        self.core.handle(Nanos(self.now), event, &mut actions);
+        let at = Nanos(self.now);
+        if let Some(log) = &mut self.decisions {
+            log(&Line::Event { at, event: event.clone() });
+        }
+        self.core.handle(at, event, &mut actions);
         for action in actions.drain(..) {
+            if let Some(log) = &mut self.decisions {
+                log(&Line::Action(action.clone()));
+            }
             self.act(action);
         }
         self.actions = actions;

@@ -6,6 +6,7 @@ use crate::measure::collect::{Finished, KINDS};
 use crate::report::per_request::{Outcome as Ended, RequestRow};
 use coldframe_policy::artifact::Class;
 use coldframe_policy::event::Refused;
+use coldframe_policy::log::Line;
 use coldframe_policy::units::{Bytes, FunctionId, InstanceId, Nanos, RequestId};
 use coldframe_traces::Record;
 
@@ -61,8 +62,7 @@ impl World<'_> {
         let waited = self.core.instance(i).waited(function, Nanos(request.arrival), Nanos(now));
         request.cold = waited.map(|stage| stage.0);
         let adapter_missed = request.cold[Class::Adapter as usize] > 0;
-        self.moved.adapter_hits += u64::from(!adapter_missed);
-        self.moved.adapter_misses += u64::from(adapter_missed);
+        self.moved.admitted(adapter_missed);
         let sequence = Sequence {
             id: id.0,
             function: request.function,
@@ -123,6 +123,7 @@ impl World<'_> {
         let (per_prompt, per_output) = self.weights[request.function as usize];
         let weight = per_prompt * u64::from(request.prompt) + per_output * u64::from(request.output);
         self.collect.finished(&done, weight);
+        self.log_end(id, &request, &done);
         if self.rows.is_some() {
             self.row(&request, &done, weight);
         }
@@ -141,6 +142,21 @@ impl World<'_> {
         self.in_flight -= 1;
         self.free_requests.push(id);
         request
+    }
+
+    /// Tells the log how a request ended. A device's own time of it is not kept apart in virtual time.
+    fn log_end(&mut self, id: u32, request: &Request, done: &Finished) {
+        let Some(log) = &mut self.decisions else { return };
+        log(&Line::Ended {
+            at: Nanos(self.now),
+            request: RequestId(id),
+            function: FunctionId(request.function),
+            prompt_tokens: request.prompt,
+            output_tokens: request.output,
+            ttft: Nanos(done.ttft_ns()),
+            device: Nanos::ZERO,
+            outcome: "completed".to_owned(),
+        });
     }
 
     fn row(&mut self, request: &Request, done: &Finished, weight: u64) {

@@ -18,6 +18,7 @@ const COST: StepCost = StepCost {
     decode_c: 3,
     host: 500,
     adapters: 90,
+    adapter_token: 7,
     isolation_permille: 0,
 };
 
@@ -111,9 +112,14 @@ impl Oracle {
         (chunks.iter().sum::<u64>() > 0).then_some(chunks)
     }
 
-    fn adapter_work(&self) -> u64 {
+    /// `chunks` are the prompt tokens of this step.
+    fn adapter_work(&self, chunks: &[u64]) -> u64 {
         let read: u64 = self.adapters().values().sum();
-        if read > 0 { COST.adapters + read } else { 0 }
+        let under = |s: &Sequence| s.adapter_read > 0;
+        let rows = self.running.iter().filter(|r| under(&r.sequence)).count() as u64;
+        let prompts = self.prefilling.iter().zip(chunks).filter(|((s, _), _)| under(s));
+        let tokens = rows + prompts.map(|(_, chunk)| chunk).sum::<u64>();
+        if read > 0 { COST.adapters + read + COST.adapter_token * tokens } else { 0 }
     }
 
     /// One step from `now`: its end, or `None` when there is nothing to do.
@@ -149,7 +155,11 @@ impl Oracle {
                 COST.prefill_floor.max(linear)
             }
         };
-        let end = now + work + COST.decode_c * cached + COST.host + self.adapter_work();
+        let end = now
+            + work
+            + COST.decode_c * cached
+            + COST.host
+            + self.adapter_work(chunks.as_deref().unwrap_or_default());
         for r in &mut self.running {
             r.made += 1;
             *self.seen.tokens.entry(r.sequence.id).or_default() += 1;

@@ -58,6 +58,7 @@ pub fn model(n: u32) -> Model {
             decode_c_ps: 20_000,
             host_ps: 1_000_000_000,
             adapter_layer_ps: 10_000_000,
+            adapter_token_ps: 0,
         },
     }
 }
@@ -108,6 +109,7 @@ pub fn setup(policy: PolicyConfig) -> Setup {
         function_times: BTreeMap::new(),
         seed: 1,
         jitter_permille: 0,
+        any_backbone: false,
         keep_log: true,
     }
 }

@@ -5,7 +5,7 @@
 pub mod adapter;
 pub mod doctor;
 mod info;
-mod machine;
+pub mod machine;
 pub mod models;
 
 use crate::ui::{Interrupted, Ui};

@@ -17,21 +17,33 @@ pub const MADE: &str = "rank 8 on q,v; rank 8 on all linear layers; rank 16 on q
 pub fn write_all(config: &ModelConfig, folder: &Path, count: usize) -> Result<Vec<PathBuf>> {
     let made = (0..count).map(|index| {
         let path = folder.join(format!("adapter-{index:02}"));
-        write(config, &path, index).with_context(|| format!("cannot write {}", path.display()))?;
+        let (rank, modules) = SHAPES[index % SHAPES.len()];
+        write(config, &path, rank, modules, index as u64)?;
         Ok(path)
     });
     made.collect()
 }
 
-fn write(config: &ModelConfig, folder: &Path, index: usize) -> std::io::Result<()> {
+/// Writes an adapter of a rank on some modules, its weights drawn from `seed`.
+pub fn write(config: &ModelConfig, folder: &Path, rank: usize, modules: &[Module], seed: u64) -> Result<()> {
+    let written = write_files(config, folder, rank, modules, seed);
+    written.with_context(|| format!("cannot write {}", folder.display()))
+}
+
+fn write_files(
+    config: &ModelConfig,
+    folder: &Path,
+    rank: usize,
+    modules: &[Module],
+    seed: u64,
+) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
-    let (rank, modules) = SHAPES[index % SHAPES.len()];
     let names: Vec<_> = modules.iter().filter_map(|module| module.hf_path().rsplit('.').next()).collect();
     let settings = json!({
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": rank, "lora_alpha": 2 * rank, "target_modules": names,
     });
     std::fs::write(folder.join("adapter_config.json"), settings.to_string())?;
-    std::fs::write(folder.join("adapter_model.safetensors"), tensors(config, rank, modules, index as u64))
+    std::fs::write(folder.join("adapter_model.safetensors"), tensors(config, rank, modules, seed))
 }
 
 /// A safetensors file of all matrices.

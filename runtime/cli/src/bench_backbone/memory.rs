@@ -98,7 +98,7 @@ fn first_line(args: &BenchArgs, task: Task) -> Result<(f64, Value)> {
     Ok((ms, answer?))
 }
 
-fn read_line(child: &mut Child) -> Result<Value> {
+pub fn read_line(child: &mut Child) -> Result<Value> {
     let out = child.stdout.take().context("a process with a pipe")?;
     let mut line = String::new();
     BufReader::new(out).read_line(&mut line)?;
@@ -146,7 +146,7 @@ fn files(opened: &Opened) -> Result<Vec<String>> {
 }
 
 /// Bytes of anonymous memory of this process.
-fn anonymous() -> Result<u64> {
+pub fn anonymous() -> Result<u64> {
     let status =
         std::fs::read_to_string("/proc/self/status").context("/proc/self/status, which Linux has")?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("RssAnon")?;

@@ -1,8 +1,8 @@
 //! `coldframe bench`: how fast a backbone is here, with and without adapters, and how near to what the machine could do.
 
-mod adapters;
-mod memory;
-mod speed;
+pub mod adapters;
+pub mod memory;
+pub mod speed;
 
 use crate::opened::{BackboneArg, Opened};
 use crate::ui::{Ui, print};

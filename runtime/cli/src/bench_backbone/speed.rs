@@ -108,13 +108,14 @@ fn decode(engine: &mut Engine, group: &[Option<Arc<Adapter>>], steps: usize) -> 
 }
 
 /// Whether this is a sequence's first token.
-fn first(what: &What) -> bool {
+pub fn first(what: &What) -> bool {
     matches!(what, What::Token(spoken) if spoken.text == FIRST)
 }
 
 const FIRST: &str = "first";
 
-fn request(
+/// A greedy request over ordinary tokens; without `max_tokens` it goes on as long as it may.
+pub fn request(
     engine: &Engine,
     tokens: usize,
     max_tokens: Option<usize>,

@@ -19,6 +19,10 @@ use std::path::PathBuf;
         --gpu a100-80 --workers 4 --policy vllm --set scaling.replicas=0 --html conv.html
   Ten draws of the paper's bursty workload, with intervals, kept for `coldframe compare`:
     coldframe replay --trace paper-bursty --seeds 10 --out bursty.json
+  This machine, as `coldframe calibrate --out here.toml` measured it:
+    coldframe replay --trace traces/samples/demo-bursty.csv.gz --profile here.toml --policy serverlesslora
+  The same against a running host, side by side with the simulation:
+    coldframe replay --trace chat.csv --live http://127.0.0.1:8000 --out live.json
   A policy of your own:
     coldframe policies show serverlesslora > mine.toml
     coldframe replay --trace paper-bursty --policy serverlesslora,mine.toml --baseline serverlesslora")]
@@ -41,6 +45,13 @@ pub struct ReplayArgs {
     /// given several times. A policy without the setting is an error: name only those that have it
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// A profile of one machine, as `coldframe calibrate` writes it: GPU, model, step times, cold starts and fleet in one
+    #[arg(long, value_name = "FILE.toml", conflicts_with_all = ["gpu", "workers", "gpus_per_worker", "host_memory_gb",
+        "vcpus", "fleet", "model", "step", "cold_start"])]
+    pub profile: Option<String>,
+    /// Memory of each GPU, GB, in place of the profile's
+    #[arg(long, value_name = "GB")]
+    pub gpu_memory_gb: Option<f64>,
     /// GPU profile or file
     #[arg(long, default_value = "l40s")]
     pub gpu: String,
@@ -131,6 +142,9 @@ pub struct ReplayArgs {
     /// Threads; results do not depend on it
     #[arg(long, default_value_t = default_jobs())]
     pub jobs: usize,
+    #[cfg(feature = "host")]
+    #[command(flatten)]
+    pub live: crate::live::LiveArgs,
 }
 
 fn default_jobs() -> usize {

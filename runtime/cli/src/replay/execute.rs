@@ -104,6 +104,7 @@ fn one(plan: &Plan, job: Job, ui: &Ui, mut poll: impl FnMut(Option<f64>) -> bool
         watch,
         poll: Some(&mut poll),
         refused: plan.skip_bad_rows.then_some(&mut note as &mut dyn FnMut(Refusal)),
+        decisions: None,
         check_every: None,
     };
     let outcome = run(&setup, &plan.tariffs, trace.as_mut(), hooks);

@@ -10,7 +10,9 @@ mod resolve;
 
 pub use args::ReplayArgs;
 pub use execute::{execute, peak_rss_bytes};
-pub use resolve::{Plan, resolve};
+#[cfg(feature = "host")]
+pub use resolve::trace_source;
+pub use resolve::{Plan, command_line, resolve};
 
 use crate::ui::{Ui, WholeFile};
 use anyhow::Result;
@@ -20,6 +22,10 @@ use std::io::{IsTerminal, Write};
 
 /// Replays and reports.
 pub fn run(args: ReplayArgs, ui: &Ui) -> Result<()> {
+    #[cfg(feature = "host")]
+    if args.live.url.is_some() {
+        return crate::live::run(&args, ui);
+    }
     let plan = resolve(&args)?;
     plan.warnings.iter().for_each(|w| ui.warn(w));
     // Opened first: a folder that can't be written to is told before the work, not after it.

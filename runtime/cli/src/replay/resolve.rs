@@ -10,7 +10,7 @@ use coldframe_policy::config::PolicyConfig;
 use coldframe_policy::parts::scaling::ScalingPart;
 use coldframe_policy::parts::sharing::SharingPart;
 use coldframe_simulator::cost::Tariff;
-use coldframe_simulator::profile::{FleetProfile, Profiles};
+use coldframe_simulator::profile::{FleetProfile, Kind, Profiles};
 use coldframe_simulator::report::model::{Inputs, ProfileUsed, TraceSection};
 use coldframe_simulator::setup::{Model, Setup};
 use coldframe_traces::generate::{PRESETS, preset};
@@ -88,6 +88,7 @@ impl TraceSource {
 
 /// Looks everything up.
 pub fn resolve(args: &ReplayArgs) -> Result<Plan> {
+    let args = &with_profile(args)?;
     let mut warnings = Vec::new();
     ensure!(args.seeds >= 1, "--seeds must be at least 1");
     // More would give reports that no view can show.
@@ -126,7 +127,7 @@ pub fn resolve(args: &ReplayArgs) -> Result<Plan> {
         source: t.source.clone(),
     };
     profiles.extend(tariffs.iter().map(used));
-    let (source, trace) = source(args)?;
+    let (source, trace) = trace_source(args)?;
     let fleet = format!("{} x {} {}", base.workers, base.gpus_per_worker, base.gpu.name);
     let inputs = Inputs {
         fleet,
@@ -152,6 +153,19 @@ pub fn resolve(args: &ReplayArgs) -> Result<Plan> {
     })
 }
 
+/// A profile of one machine stands for every option that names a part of it.
+fn with_profile(args: &ReplayArgs) -> Result<ReplayArgs> {
+    let mut args = args.clone();
+    let Some(profile) = args.profile.clone() else { return Ok(args) };
+    if args.tariff.is_empty() && Profiles::has_section(&profile, Kind::Tariff)? {
+        args.tariff = vec![profile.clone()];
+    }
+    args.model = vec![profile.clone()];
+    (args.gpu, args.cold_start) = (profile.clone(), profile.clone());
+    (args.fleet, args.step) = (Some(profile.clone()), Some(profile));
+    Ok(args)
+}
+
 /// An output over the trace or over another output would lose one of them.
 fn spare_inputs(args: &ReplayArgs) -> Result<()> {
     let same = |a: &Path, b: &Path| match (a.canonicalize(), b.canonicalize()) {
@@ -168,7 +182,7 @@ fn spare_inputs(args: &ReplayArgs) -> Result<()> {
     .filter_map(|(option, path)| Some((option, path.as_ref()?)))
     .collect();
     for (n, (option, path)) in outputs.iter().enumerate() {
-        let inputs = args.policy.iter().chain([&args.trace]);
+        let inputs = args.policy.iter().chain([&args.trace]).chain(&args.profile);
         if inputs.map(Path::new).any(|input| input.is_file() && same(input, path)) {
             bail!("{option} {} is an input of this command: write to another file", path.display());
         }
@@ -197,7 +211,14 @@ fn setup(args: &ReplayArgs, policy: PolicyConfig) -> Result<(Setup, Vec<ProfileU
         u64::from(fleet.workers) * u64::from(fleet.gpus_per_worker) <= 100_000,
         "a fleet has at most 100,000 GPUs"
     );
-    let gpu = Profiles::gpu(&fleet.gpu)?;
+    let mut gpu = Profiles::gpu(args.profile.as_ref().unwrap_or(&fleet.gpu))?;
+    if let Some(gb) = args.gpu_memory_gb {
+        ensure!(
+            gb.is_finite() && gb > 0.0 && gb <= 1e6,
+            "--gpu-memory-gb must be above zero, at most a million"
+        );
+        gpu.memory_bytes = (gb * 1e9) as u64;
+    }
     let mut used = Vec::new();
     let mut note = |kind: &str, name: &str, source: &str| {
         used.push(ProfileUsed { kind: kind.to_owned(), name: name.to_owned(), source: source.to_owned() });
@@ -249,6 +270,7 @@ fn setup(args: &ReplayArgs, policy: PolicyConfig) -> Result<(Setup, Vec<ProfileU
         function_times: BTreeMap::new(),
         seed: args.seed,
         jitter_permille: args.jitter,
+        any_backbone: args.profile.is_some(),
         keep_log: false,
     };
     setup.check()?;
@@ -313,7 +335,8 @@ fn tariffs(args: &ReplayArgs, gpu: &str, warnings: &mut Vec<String>) -> Result<V
     Ok(all)
 }
 
-fn source(args: &ReplayArgs) -> Result<(TraceSource, TraceSection)> {
+/// Where records come from, and what the report says of it.
+pub fn trace_source(args: &ReplayArgs) -> Result<(TraceSource, TraceSection)> {
     let path = Path::new(&args.trace);
     let known: Vec<&str> = PRESETS.iter().map(|p| p.0).collect();
     let is_preset = !path.exists() && known.contains(&args.trace.as_str());
@@ -344,7 +367,7 @@ fn source(args: &ReplayArgs) -> Result<(TraceSource, TraceSection)> {
                 functions: n,
                 zipf_s: args.zipf,
                 stickiness: args.sticky,
-                base_models: vec![args.model[0].clone()],
+                base_models: vec![Profiles::model(&args.model[0])?.name],
                 seed: args.seed,
             };
             mapping.push(spec.note());
@@ -393,7 +416,7 @@ fn source(args: &ReplayArgs) -> Result<(TraceSource, TraceSection)> {
 }
 
 /// The command that repeats the run, with the program's name rather than its place.
-fn command_line() -> String {
+pub fn command_line() -> String {
     let quoted =
         std::env::args().skip(1).map(|a| if a.contains([' ', '{', '\'']) { format!("{a:?}") } else { a });
     std::iter::once("coldframe".to_owned()).chain(quoted).collect::<Vec<_>>().join(" ")

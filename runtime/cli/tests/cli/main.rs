@@ -3,6 +3,7 @@
 //! Nothing here needs the public data; the variable that names it is taken away from every run.
 
 mod backbone;
+mod calibrated;
 mod compare_errors;
 mod function;
 mod generate;

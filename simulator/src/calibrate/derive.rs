@@ -1,0 +1,181 @@
+//! From measured points to the simulator's constants.
+//!
+//! The formulas are those of [`crate::engine`]: a constant of host work per step, prefill `a + b·T + c·T²`, decode
+//! `a + b·B + c·K`, and what adapters add. What the engine does for each sequence outside the executor (sampling) is
+//! counted as decode work, since it grows with the batch. Mixed steps are predicted, not fitted: their error shows how
+//! well the composition holds.
+
+use super::CalibrateError;
+use super::fit::{Errors, Fit, Row, fit};
+use super::measured::{AdapterLoad, Measured, StepPoint};
+
+/// A fit in words, with its errors.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FitNote {
+    /// What was fitted.
+    pub what: &'static str,
+    /// The formula.
+    pub formula: &'static str,
+    /// How well.
+    pub errors: Errors,
+}
+
+/// Constants of the profile, picoseconds unless named otherwise.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Derived {
+    /// Host work per step.
+    pub host_ps: u64,
+    /// Shortest prefill.
+    pub prefill_floor_ps: u64,
+    /// Prefill: constant, per token, per token squared.
+    pub prefill_ps: [u64; 3],
+    /// Decode: constant, per sequence, per cached token.
+    pub decode_ps: [u64; 3],
+    /// Adapters: per layer and step.
+    pub adapter_layer_ps: u64,
+    /// Adapters: per token.
+    pub adapter_token_ps: u64,
+    /// Bytes of an adapter per unit of rank.
+    pub adapter_bytes_per_rank: u64,
+    /// The load that stands for all adapters.
+    pub adapter: AdapterLoad,
+    /// Extra of the first step after a backbone's load, ns.
+    pub first_step_ns: u64,
+    /// Fits and their errors.
+    pub fits: Vec<FitNote>,
+    memory_bytes_per_s: u64,
+    prefill: Fit<3>,
+    decode: Fit<3>,
+    adapters: Fit<2>,
+}
+
+const PS_PER_NS: f64 = 1000.0;
+
+/// Fits everything.
+pub fn derive(measured: &Measured) -> Result<Derived, CalibrateError> {
+    let host = host_ns(&measured.steps);
+    let time = |p: &StepPoint| (p.device_ns + p.host_ns) as f64 - host;
+    let of = |wanted: fn(&StepPoint) -> bool| measured.steps.iter().filter(move |p| wanted(p));
+    let prompts: Vec<&StepPoint> = of(|p| p.rows == 0 && p.adapters == 0).collect();
+    let rows: Vec<&StepPoint> = of(|p| p.prompt == 0 && p.adapters == 0).collect();
+    enough("prefill", prompts.len())?;
+    enough("decode", rows.len())?;
+    let prefill = fit(&equations(&prompts, |p| [1.0, p.prompt as f64, (p.prompt * p.prompt) as f64], time));
+    let decode = fit(&equations(&rows, |p| [1.0, p.rows as f64, p.cached as f64], time));
+    let floor = prompts.iter().map(|p| time(p)).fold(f64::INFINITY, f64::min);
+    let ps = |ns: f64| (ns.max(0.0) * PS_PER_NS).round() as u64;
+    let mut derived = Derived {
+        host_ps: ps(host),
+        prefill_floor_ps: ps(floor).max(1),
+        prefill_ps: prefill.k.map(ps),
+        decode_ps: decode.k.map(ps),
+        adapter_layer_ps: 0,
+        adapter_token_ps: 0,
+        adapter_bytes_per_rank: bytes_per_rank(&measured.adapters),
+        adapter: nearest(&measured.adapters, measured.rank),
+        first_step_ns: measured.backbone.first_step_ns.saturating_sub(measured.backbone.usual_step_ns),
+        fits: vec![
+            FitNote { what: "prefill", formula: "a + b·T + c·T²", errors: prefill.errors },
+            FitNote { what: "decode", formula: "a + b·B + c·K", errors: decode.errors },
+        ],
+        memory_bytes_per_s: measured.bandwidths.memory_contended.max(1),
+        prefill,
+        decode,
+        adapters: Fit { k: [0.0; 2], errors: Errors::default() },
+    };
+    derived.decode_ps[0] = derived.decode_ps[0].max(1);
+    derived.with_adapters(measured, host);
+    derived.mixed(measured, host);
+    Ok(derived)
+}
+
+impl Derived {
+    /// A step's time by the formulas, host work left out, ns.
+    pub fn predict_ns(&self, p: &StepPoint) -> f64 {
+        self.bare_ns(p) + if p.adapters > 0 { self.adapters_ns(p) } else { 0.0 }
+    }
+
+    fn bare_ns(&self, p: &StepPoint) -> f64 {
+        if p.prompt == 0 {
+            return self.decode.at([1.0, p.rows as f64, p.cached as f64]);
+        }
+        let squares = (p.prompt * p.prompt) as f64;
+        let prompt = self.prefill.at([1.0, (p.prompt + p.rows) as f64, squares]);
+        prompt.max(self.prefill_floor_ps as f64 / PS_PER_NS) + self.decode.k[2] * p.cached as f64
+    }
+
+    fn adapters_ns(&self, p: &StepPoint) -> f64 {
+        self.adapters.at([1.0, (p.prompt + p.rows) as f64]) + self.read_ns(p)
+    }
+
+    /// Reading the adapters' weights once.
+    fn read_ns(&self, p: &StepPoint) -> f64 {
+        p.adapter_bytes as f64 * 1e9 / self.memory_bytes_per_s as f64
+    }
+
+    fn with_adapters(&mut self, measured: &Measured, host: f64) {
+        let points = measured.steps.iter().filter(|p| p.adapters > 0);
+        let rows: Vec<Row<2>> = points
+            .map(|p| {
+                let time = (p.device_ns + p.host_ns) as f64 - host;
+                let extra = time - self.bare_ns(p) - self.read_ns(p);
+                Row { x: [1.0, (p.prompt + p.rows) as f64], y: extra, of: time.max(1.0) }
+            })
+            .collect();
+        if rows.is_empty() {
+            return;
+        }
+        self.adapters = fit(&rows);
+        let layers = f64::from(measured.shape.layers.max(1));
+        self.adapter_layer_ps = (self.adapters.k[0] * PS_PER_NS / layers).round() as u64;
+        self.adapter_token_ps = (self.adapters.k[1] * PS_PER_NS).round() as u64;
+        let formula = "read of their bytes + a + b·tokens";
+        self.fits.push(FitNote { what: "steps with adapters", formula, errors: self.adapters.errors });
+    }
+
+    fn mixed(&mut self, measured: &Measured, host: f64) {
+        let points = measured.steps.iter().filter(|p| p.prompt > 0 && p.rows > 0);
+        let time = |p: &StepPoint| (p.device_ns + p.host_ns) as f64 - host;
+        let errors = Errors::of(points.map(|p| (self.predict_ns(p) - time(p), time(p))));
+        if errors.points > 0 {
+            let formula = "prefill of T + B tokens + c·K, predicted";
+            self.fits.push(FitNote { what: "prefill beside decode", formula, errors });
+        }
+    }
+}
+
+/// The median over decode steps of one sequence without adapters; zero where there is none.
+pub(super) fn host_ns(steps: &[StepPoint]) -> f64 {
+    let one = steps.iter().filter(|p| p.prompt == 0 && p.rows == 1 && p.adapters == 0);
+    let mut all: Vec<u64> = one.map(|p| p.host_ns).collect();
+    all.sort_unstable();
+    all.get(all.len() / 2).map_or(0.0, |&ns| ns as f64)
+}
+
+fn enough(what: &'static str, points: usize) -> Result<(), CalibrateError> {
+    // One more than there are coefficients: through as many points any law fits.
+    const LEAST: usize = 4;
+    if points < LEAST { Err(CalibrateError::TooFew { what, points, least: LEAST }) } else { Ok(()) }
+}
+
+fn equations(
+    points: &[&StepPoint],
+    x: fn(&StepPoint) -> [f64; 3],
+    time: impl Fn(&StepPoint) -> f64,
+) -> Vec<Row<3>> {
+    points.iter().map(|p| Row { x: x(p), y: time(p), of: time(p).max(1.0) }).collect()
+}
+
+/// Least squares through the origin.
+fn bytes_per_rank(loads: &[AdapterLoad]) -> u64 {
+    let row = |load: &AdapterLoad| Row {
+        x: [f64::from(load.rank)],
+        y: load.bytes as f64,
+        of: load.bytes.max(1) as f64,
+    };
+    fit(&loads.iter().map(row).collect::<Vec<_>>()).k[0].round() as u64
+}
+
+fn nearest(loads: &[AdapterLoad], rank: u32) -> AdapterLoad {
+    loads.iter().min_by_key(|load| load.rank.abs_diff(rank)).copied().unwrap_or_default()
+}

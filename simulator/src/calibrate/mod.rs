@@ -1,0 +1,36 @@
+//! From measurements of one machine to a hardware profile: fits, their errors, the file and its page.
+//!
+//! `coldframe calibrate` measures with the real runtime and hands [`Measured`] over; nothing here touches a clock, a model
+//! or a file. What was not measured is said in the file, never filled in with a guess.
+
+mod derive;
+mod fit;
+mod measured;
+mod page;
+mod text;
+
+pub use derive::{Derived, FitNote, derive};
+pub use fit::{Errors, Fit, Row, fit};
+pub use measured::{AdapterLoad, BackboneLoad, Bandwidths, Machine, Measured, Sandbox, Shape, StepPoint};
+pub use page::page;
+pub use text::text;
+
+/// A calibration that cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum CalibrateError {
+    /// Too few points for a fit.
+    #[error(
+        "{what}: {points} measured points are too few for a fit; at least {least} are needed, so measure without --quick"
+    )]
+    TooFew {
+        /// Which fit.
+        what: &'static str,
+        /// Points there are.
+        points: usize,
+        /// Points needed.
+        least: usize,
+    },
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,213 @@
+//! The profile as a file: sections that `--gpu`, `--model`, `--step`, `--cold-start`, `--fleet` and `--tariff` read.
+//!
+//! Written by hand rather than by a serialiser, so that each number has its reason in a comment beside it.
+
+use super::derive::Derived;
+use super::measured::Measured;
+use std::fmt::Write;
+
+const MS: f64 = 1e6;
+
+/// The file.
+pub fn text(measured: &Measured, derived: &Derived) -> String {
+    let mut out = format!(
+        "# A hardware profile measured by `coldframe calibrate` on {}, {}: medians of {} rounds.\n\
+         # `coldframe replay --profile THIS_FILE` takes all of it; `--gpu`, `--model`, `--step`, `--cold-start` and\n\
+         # `--fleet` each take their section. The device is the CPU: \"gpu\" is the simulator's word for it.\n",
+        measured.machine.device, measured.machine.date, measured.machine.rounds
+    );
+    gpu(&mut out, measured);
+    model(&mut out, measured, derived);
+    step(&mut out, measured, derived);
+    cold_start(&mut out, measured, derived);
+    fleet(&mut out, measured);
+    tariff(&mut out, measured);
+    fits(&mut out, measured, derived);
+    out
+}
+
+macro_rules! line {
+    ($out:expr, $($part:tt)*) => { writeln!($out, $($part)*).expect("a string takes everything") };
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+fn head(out: &mut String, section: &str, name: &str, about: &str, measured: &Measured) {
+    let source = format!("calibrated on {}, {}", measured.machine.device, measured.machine.date);
+    line!(
+        out,
+        "\n[{section}]\nname = {}\nabout = {}\nsource = {}",
+        quoted(name),
+        quoted(about),
+        quoted(&source)
+    );
+}
+
+fn gpu(out: &mut String, measured: &Measured) {
+    let (machine, bandwidths) = (&measured.machine, &measured.bandwidths);
+    head(out, "gpu", &machine.name, &machine.device, measured);
+    line!(out, "# What the device tier may hold: given, or the machine's memory.");
+    line!(out, "memory_bytes = {}", machine.device_bytes);
+    line!(
+        out,
+        "# {} threads reading at once; one alone reads {} bytes a second.",
+        machine.threads,
+        bandwidths.memory_alone
+    );
+    line!(out, "memory_bytes_per_s = {}", bandwidths.memory_contended.max(1));
+    line!(out, "# {} threads copying at once: host and device memory are one memory here.", machine.threads);
+    line!(out, "host_link_bytes_per_s = {}", bandwidths.copy_contended.max(1));
+    line!(out, "# Not measured.\npower_w = 0");
+}
+
+fn model(out: &mut String, measured: &Measured, derived: &Derived) {
+    let shape = &measured.shape;
+    let source = format!("calibrated on {}, {}", measured.machine.device, measured.machine.date);
+    line!(out, "\n[model]\nname = {}\nsource = {}", quoted(&shape.name), quoted(&source));
+    line!(out, "layers = {}\nhidden = {}\nvocab = {}", shape.layers, shape.hidden, shape.vocab);
+    line!(out, "# As the runtime holds them: packed weights, KV pages in the format given.");
+    line!(out, "weight_bytes = {}\nkv_bytes_per_token = {}", shape.weight_bytes, shape.kv_bytes_per_token);
+    line!(out, "# Adapters on q, k, v and o of {} ranks, loaded and measured.", measured.adapters.len());
+    line!(out, "adapter_bytes_per_rank = {}", derived.adapter_bytes_per_rank.max(1));
+}
+
+fn step(out: &mut String, measured: &Measured, derived: &Derived) {
+    let (machine, shape) = (&measured.machine, &measured.shape);
+    let source = format!("calibrated on {}, {}", machine.device, machine.date);
+    line!(out, "\n[step]\nsource = {}", quoted(&source));
+    line!(
+        out,
+        "# Engine work outside the executor in a step of one sequence.\nhost_ps = {}",
+        derived.host_ps
+    );
+    line!(out, "# What any adapter adds to a step, spread over the layers; and each token under one.");
+    line!(
+        out,
+        "adapter_layer_ps = {}\nadapter_token_ps = {}",
+        derived.adapter_layer_ps,
+        derived.adapter_token_ps
+    );
+    line!(out, "\n[[step.row]]\nname = {}", quoted(&format!("calibrated,{},{}", machine.name, shape.name)));
+    line!(out, "gpu = {}\nmodel = {}", quoted(&machine.name), quoted(&shape.name));
+    let ([pa, pb, pc], [da, db, dc]) = (derived.prefill_ps, derived.decode_ps);
+    line!(out, "prefill_floor_ps = {}", derived.prefill_floor_ps);
+    line!(out, "prefill_a_ps = {pa}\nprefill_b_ps = {pb}\nprefill_c_ps = {pc}");
+    line!(out, "decode_a_ps = {da}\ndecode_b_ps = {db}\ndecode_c_ps = {dc}");
+}
+
+fn cold_start(out: &mut String, measured: &Measured, derived: &Derived) {
+    let (backbone, bandwidths) = (&measured.backbone, &measured.bandwidths);
+    head(out, "cold-start", &measured.machine.name, "what starting costs in this runtime", measured);
+    match measured.sandbox {
+        Some(sandbox) => {
+            line!(out, "# One instance of a function's module.\ncontainer_ns = {}", sandbox.instantiate_ns);
+            line!(
+                out,
+                "# Reading its compiled module; compiling it takes {:.1} ms, once.",
+                sandbox.compile_ns as f64 / MS
+            );
+            line!(out, "runtime_ns = {}", sandbox.load_ns);
+        }
+        None => {
+            line!(out, "# No module was measured: functions run in the built-in handler, in one process.");
+            line!(out, "container_ns = 0\nruntime_ns = 0");
+        }
+    }
+    line!(out, "# Functions share the process.\nruntime_bytes = 0");
+    line!(out, "# Files mapped and checked, tokenizer read, everything in the page cache.");
+    line!(out, "backbone_fixed_ns = {}", backbone.map_ns);
+    if let Some(ns) = backbone.disk_ns {
+        line!(out, "# (With nothing in the page cache, every page read: {:.1} ms.)", ns as f64 / MS);
+    }
+    adapter(out, derived);
+    line!(out, "# The first step after a load less the same step later.");
+    line!(
+        out,
+        "kernel_ns = {0}\n# Not measured apart: the same.\nkernel_restore_ns = {0}",
+        derived.first_step_ns
+    );
+    line!(
+        out,
+        "# The executor's buffers beside weights and KV.\nkernel_bytes = {}",
+        measured.shape.context_bytes
+    );
+    let disk = bandwidths.disk_contended.or(bandwidths.disk_alone).unwrap_or(bandwidths.copy_alone).max(1);
+    if bandwidths.disk_alone.is_none() {
+        line!(
+            out,
+            "# The page cache could not be dropped, so no disk was measured: memory's speed stands here."
+        );
+    }
+    line!(out, "# Not measured and not used by a replay: the disk's.\nremote_bytes_per_s = {disk}");
+    line!(out, "# Several readers at once, in all.\ndisk_bytes_per_s = {disk}");
+    line!(
+        out,
+        "# One reader.\ndefault_loader_bytes_per_s = {}",
+        bandwidths.disk_alone.unwrap_or(disk).max(1)
+    );
+    line!(out, "fast_loader_bytes_per_s = {disk}");
+    line!(out, "# One thread copying memory.\nhost_bytes_per_s = {}", bandwidths.copy_alone.max(1));
+}
+
+fn adapter(out: &mut String, derived: &Derived) {
+    let load = &derived.adapter;
+    line!(out, "# Rank {} on q, k, v and o, {} bytes: read, checked, packed.", load.rank, load.bytes);
+    match load.disk_ns {
+        Some(_) => line!(out, "# From disk the file is not in the page cache; from memory it is."),
+        None => line!(out, "# The page cache could not be dropped: both are from memory."),
+    }
+    let disk = load.disk_ns.unwrap_or(load.memory_ns);
+    line!(out, "adapter_fixed_ns = {disk}\nadapter_fast_ns = {disk}\nadapter_disk_ns = {disk}");
+    line!(out, "adapter_activate_ns = {}", load.memory_ns);
+}
+
+fn fleet(out: &mut String, measured: &Measured) {
+    let machine = &measured.machine;
+    head(out, "fleet", &machine.name, "this machine alone", measured);
+    line!(out, "workers = 1\ngpus_per_worker = 1\ngpu = {}", quoted(&machine.name));
+    line!(out, "host_memory_bytes = {}\nvcpus = {}", machine.host_bytes, machine.threads);
+}
+
+fn tariff(out: &mut String, measured: &Measured) {
+    let Some(price) = measured.machine.price_nano_usd_per_s else { return };
+    let name = quoted(&measured.machine.name);
+    line!(out, "\n[tariff]\nname = {name}\nabout = \"the machine's price for every reserved second\"");
+    line!(out, "source = \"given to coldframe calibrate\"\nseen = {}", quoted(&measured.machine.date));
+    line!(out, "gpu_basis = \"reserved\"\nbill_startup = true\nbill_idle = true\nlife = \"exact\"");
+    line!(out, "vcpu_nano_usd_per_s = 0\nmemory_nano_usd_per_gb_s = 0\nrequest_nano_usd = 0");
+    line!(out, "\n[tariff.gpu_nano_usd_per_s]\n{name} = {price}");
+}
+
+fn fits(out: &mut String, measured: &Measured, derived: &Derived) {
+    line!(out, "\n# How well the formulas fit; errors are shares. Nothing below is read by a replay.");
+    for note in &derived.fits {
+        line!(out, "\n[[fit]]\nwhat = {}\nformula = {}", quoted(note.what), quoted(note.formula));
+        let errors = note.errors;
+        line!(
+            out,
+            "points = {}\nmean_error = {:.4}\nworst_error = {:.4}",
+            errors.points,
+            errors.mean,
+            errors.worst
+        );
+    }
+    for load in &measured.adapters {
+        line!(
+            out,
+            "\n[[adapter_load]]\nrank = {}\nbytes = {}\nfile_bytes = {}",
+            load.rank,
+            load.bytes,
+            load.file_bytes
+        );
+        if let Some(ns) = load.disk_ns {
+            line!(out, "disk_ns = {ns}");
+        }
+        line!(out, "memory_ns = {}", load.memory_ns);
+    }
+    line!(out, "\n[notes]");
+    for (key, value) in &measured.notes {
+        line!(out, "{} = {}", quoted(key), quoted(value));
+    }
+}

@@ -1,0 +1,190 @@
+//! Fidelity as a page: both worlds' curves on one plot, every number side by side, where decisions part.
+
+use super::compare::Row;
+use super::decisions::{Agreement, Dated};
+use crate::report::html::markup::{Cell, Table, esc, section};
+use crate::report::html::svg::{self, Plot, Scale, tick_text};
+use crate::report::html::theme::{dash, page as frame};
+use crate::report::model::RunReport;
+use crate::report::units;
+
+/// What the page shows.
+pub struct Pair<'a> {
+    /// A heading.
+    pub title: &'a str,
+    /// Trace, policy and fleet in words.
+    pub about: &'a str,
+    /// Live runs.
+    pub live: &'a [RunReport],
+    /// The simulation.
+    pub simulated: &'a RunReport,
+    /// Every number.
+    pub rows: &'a [Row],
+    /// Decisions, where both logs are there.
+    pub agreement: Option<&'a Agreement>,
+}
+
+/// The page.
+pub fn page(pair: &Pair<'_>) -> String {
+    let mut sections = vec![
+        ("curves", "Latency", curves(pair)),
+        ("numbers", "Numbers", section("numbers", "Numbers", INTRO, &numbers(pair.rows))),
+    ];
+    if pair.live.iter().any(|run| !run.memory.over_time.is_empty()) {
+        sections.push(("residency", "Adapters in memory", residency(pair)));
+    }
+    if let Some(agreement) = pair.agreement {
+        sections.push(("decisions", "Decisions", decisions(agreement)));
+    }
+    let contents: Vec<(&str, &str)> = sections.iter().map(|(id, title, _)| (*id, *title)).collect();
+    let body: String = sections.iter().map(|(_, _, html)| html.as_str()).collect();
+    frame(pair.title, &format!("<p class=\"about\">{}</p>", esc(pair.about)), &contents, &body)
+}
+
+const INTRO: &str = "Live is the mean of the live runs, noise half their spread over it; error is simulated over live, \
+                     less one.";
+
+fn curves(pair: &Pair<'_>) -> String {
+    let ttft = cdf(pair, "time to first token", |run| &run.ttft_cdf);
+    let e2e = cdf(pair, "arrival to last token", |run| &run.e2e_cdf);
+    let intro = "Solid and dashed: a live run each; the last in the list is simulated.";
+    section("curves", "Latency", intro, &(ttft + &e2e))
+}
+
+type Curve = fn(&RunReport) -> &Vec<(f64, f64)>;
+
+/// Runs with their names, the simulated one last.
+fn named<'a>(pair: &'a Pair<'_>) -> Vec<(String, &'a RunReport)> {
+    let live = pair.live.iter().enumerate().map(|(n, run)| (format!("live {}", n + 1), run));
+    live.chain([("simulated".to_owned(), pair.simulated)]).collect()
+}
+
+fn cdf(pair: &Pair<'_>, what: &str, curve: Curve) -> String {
+    let runs = named(pair);
+    let scale = Scale::log(runs.iter().flat_map(|(_, run)| curve(run).iter().map(|p| p.0)));
+    let lines: Vec<(String, Vec<(f64, f64)>)> = runs
+        .iter()
+        .map(|(name, run)| {
+            let points = curve(run).iter().map(|&(x, y)| (scale.place(x), y)).collect();
+            (name.clone(), points)
+        })
+        .collect();
+    let seconds = |v: f64| {
+        if v < 0.9995 { format!("{} ms", tick_text(v * 1e3)) } else { format!("{} s", tick_text(v)) }
+    };
+    let share = Scale::Linear(1.0).ticks(|v| format!("{:.0} %", v * 100.0));
+    let x = (scale.ticks(seconds), format!("{what}, logarithmic"));
+    figure(
+        &format!("Share of completed requests by {what}"),
+        x,
+        (share, "share at or below".to_owned()),
+        &lines,
+    )
+}
+
+fn figure(
+    about: &str,
+    x: (Vec<svg::Tick>, String),
+    y: (Vec<svg::Tick>, String),
+    lines: &[(String, Vec<(f64, f64)>)],
+) -> String {
+    let (mut curves, mut legend) = (String::new(), String::new());
+    for (n, (name, points)) in lines.iter().enumerate().filter(|(_, (_, points))| !points.is_empty()) {
+        let name = esc(name);
+        curves += &format!(
+            "<path class=\"curve s{}\" stroke-dasharray=\"{}\" d=\"{}\"><title>{name}</title></path>",
+            n % 7,
+            dash(n),
+            svg::path(points.iter().copied())
+        );
+        legend += &format!("<li><b class=\"key s{}\">{}</b> {name}</li>", n % 7, n + 1);
+    }
+    let plot = Plot { about: esc(about), x, y, height_px: 320, curves, marks: String::new() };
+    let caption = esc(about);
+    format!(
+        "<figure><ul class=\"legend\">{legend}</ul>{}<figcaption>{caption}</figcaption></figure>",
+        plot.render()
+    )
+}
+
+fn residency(pair: &Pair<'_>) -> String {
+    const ADAPTERS: usize = 2;
+    let runs = named(pair);
+    let span = |run: &RunReport| run.memory.step_s * run.memory.over_time.len() as f64;
+    let across = Scale::up_to(runs.iter().map(|(_, run)| span(run)));
+    let bytes = |row: &Vec<u64>| row.get(ADAPTERS).copied().unwrap_or(0) as f64 / 1e6;
+    let up = Scale::linear(runs.iter().flat_map(|(_, run)| run.memory.over_time.iter().map(bytes)));
+    let line = |run: &RunReport| {
+        let at = |n: usize| across.place((n as f64 + 0.5) * run.memory.step_s);
+        run.memory.over_time.iter().enumerate().map(|(n, row)| (at(n), up.place(bytes(row)))).collect()
+    };
+    let lines: Vec<(String, Vec<(f64, f64)>)> =
+        runs.iter().map(|(name, run)| (name.clone(), line(run))).collect();
+    let x = (across.ticks(tick_text), "seconds".to_owned());
+    let y = (up.ticks(tick_text), "10⁶ bytes of adapters in device memory".to_owned());
+    let intro = "From the hosts' logs, through the simulator's own account.";
+    section(
+        "residency",
+        "Adapters in memory",
+        intro,
+        &figure("Adapters in device memory over time", x, y, &lines),
+    )
+}
+
+fn numbers(rows: &[Row]) -> String {
+    let row = |row: &Row| {
+        let error = row.error().map_or("live is zero".to_owned(), units::change);
+        let heading = match row.unit.heading() {
+            "" => esc(&row.what),
+            unit => format!("{}, {unit}", esc(&row.what)),
+        };
+        let values =
+            [row.unit.format(row.live), units::percent(row.noise()), row.unit.format(row.simulated), error];
+        std::iter::once(heading).chain(values).map(Cell::new).collect()
+    };
+    Table {
+        caption: "Live and simulated".to_owned(),
+        head: ["", "live", "noise", "simulated", "error"].map(str::to_owned).into(),
+        rows: rows.iter().map(row).collect(),
+        class: "numbers",
+    }
+    .render()
+}
+
+fn decisions(agreement: &Agreement) -> String {
+    let share = |value: f64| units::percent(value);
+    let in_order = agreement.in_order.map_or("too different to tell".to_owned(), share);
+    let mut body = format!(
+        "<p>{} live and {} simulated decisions. Common in order: {in_order}. Requests with the same fate (refused, or \
+         admitted after waiting for the same stages): {}.</p>",
+        agreement.counts[0],
+        agreement.counts[1],
+        share(agreement.by_request)
+    );
+    let rows = agreement.kinds.iter().map(|(kind, [live, simulated])| {
+        [(*kind).to_owned(), live.to_string(), simulated.to_string()].map(Cell::new).to_vec()
+    });
+    let table = Table {
+        caption: "Decisions by kind".to_owned(),
+        head: ["kind", "live", "simulated"].map(str::to_owned).into(),
+        rows: rows.collect(),
+        class: "numbers",
+    };
+    body += &table.render();
+    if let Some(parted) = &agreement.parted {
+        let before = parted.before.as_ref().map_or("nothing".to_owned(), |d| format!("{d:?}"));
+        body += &format!(
+            "<p>They part at decision {}, after {}: live {}, simulated {}.</p>",
+            parted.place + 1,
+            esc(&before),
+            esc(&dated(parted.live.as_ref())),
+            esc(&dated(parted.simulated.as_ref()))
+        );
+    }
+    section("decisions", "Decisions", "", &body)
+}
+
+/// A decision with its time, in words.
+pub fn dated(decision: Option<&Dated>) -> String {
+    decision.map_or("the list ends".to_owned(), |(at, what)| format!("{what:?} at {:.3} s", *at as f64 / 1e9))
+}

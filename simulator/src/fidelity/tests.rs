@@ -1,0 +1,175 @@
+//! The simulator's own log read back: the same decisions, the same numbers, the same demand.
+
+use super::compare::{cold_count_error, rows};
+use super::decisions::{Decision, agreement, differences};
+use super::page::{Pair, page};
+use super::{logged, trace};
+use crate::profile::{ColdStart, GpuProfile, ModelProfile, Profiles, StepProfile};
+use crate::report::model::RunReport;
+use crate::run::{Hooks, run};
+use crate::setup::{Model, Setup};
+use coldframe_policy::config::{from_table, preset_toml};
+use coldframe_policy::log::{Backbone, Header, Line, Reader, VERSION, to_text};
+use coldframe_traces::{OpenOptions, open_reader};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+fn setup(policy: &str) -> Setup {
+    let gpu: GpuProfile = Profiles::gpu("l40s").expect("shipped");
+    let profile: ModelProfile = Profiles::model("llama-2-7b").expect("shipped");
+    let step: StepProfile = Profiles::step_from("aiconfigurator", &gpu, &profile).expect("shipped");
+    let cold: ColdStart = Profiles::cold_start("container").expect("shipped");
+    Setup {
+        policy: from_table(preset_toml(policy).expect("a preset"), policy).expect("a good preset"),
+        gpu,
+        workers: 2,
+        gpus_per_worker: 1,
+        host_memory_bytes: 64_000_000_000,
+        vcpus: 8,
+        models: vec![Model { profile, step }],
+        cold,
+        rank: 16,
+        slo_ttft_ns: 2_000_000_000,
+        slo_tpot_ns: 200_000_000,
+        function_times: BTreeMap::new(),
+        seed: 1,
+        jitter_permille: 0,
+        any_backbone: false,
+        keep_log: false,
+    }
+}
+
+/// Calls of five functions over two minutes, some close together, some far apart.
+fn calls() -> String {
+    let mut text = "arrival_s,function,prompt_tokens,output_tokens\n".to_owned();
+    for n in 0..120u32 {
+        let at = f64::from(n) * 0.9 + f64::from(n * n % 7) * 0.1;
+        text += &format!("{at:.1},f{},{},{}\n", n * 7 % 5, 20 + n % 50, 5 + n % 9);
+    }
+    text
+}
+
+/// The report and log of a simulated run.
+fn simulated(policy: &str) -> (Setup, RunReport, String) {
+    let setup = setup(policy);
+    let spec = setup.backbone_specs().remove(0);
+    let header = Header {
+        coldframe_log: VERSION,
+        writer: "simulator".to_owned(),
+        started_ms: 0,
+        policy: setup.policy.clone(),
+        backbones: vec![Backbone { name: "llama-2-7b".to_owned(), spec }],
+    };
+    let mut log = to_text(&header) + "\n";
+    let mut write = |line: &Line| {
+        log += &to_text(line);
+        log.push('\n');
+    };
+    let text = calls();
+    let options = OpenOptions { sort: true, ..OpenOptions::default() };
+    let mut trace =
+        open_reader(std::io::Cursor::new(text), Path::new("t.csv"), &options).expect("a good trace");
+    let tariffs = [Profiles::tariff("gpu-second").expect("shipped")];
+    let hooks = Hooks { decisions: Some(&mut write), ..Hooks::default() };
+    let outcome = run(&setup, &tariffs, trace.as_mut(), hooks).expect("a good run");
+    (setup, outcome.report, log)
+}
+
+fn read(setup: &Setup, log: &str) -> logged::Logged {
+    let tariffs = [Profiles::tariff("gpu-second").expect("shipped")];
+    logged::read(Reader::new(log.as_bytes()).expect("a header"), setup, &tariffs).expect("a good log")
+}
+
+#[test]
+fn a_log_read_back_is_the_run_it_was_written_by() {
+    for policy in ["serverlesslora", "coldframe", "instainfer"] {
+        let (setup, run, log) = simulated(policy);
+        let back = read(&setup, &log);
+        assert_eq!(back.parted, None, "{policy}");
+        assert!(back.equal > 200, "{policy}: {}", back.equal);
+        let report = &back.report;
+        assert_eq!(report.requests, run.requests, "{policy}");
+        assert_eq!((&report.ttft_s, &report.e2e_s), (&run.ttft_s, &run.e2e_s), "{policy}");
+        assert_eq!(report.cold_by_kind, run.cold_by_kind, "{policy}");
+        assert_eq!((&report.links, &report.adapters), (&run.links, &run.adapters), "{policy}");
+        assert_eq!(report.gpu.reserved_ns, run.gpu.reserved_ns, "{policy}");
+        assert_eq!(report.bills[0].total_nano_usd, run.bills[0].total_nano_usd, "{policy}");
+        let adapters = |r: &RunReport| r.memory.by_use[2].clone();
+        assert_eq!(adapters(report), adapters(&run), "{policy}");
+    }
+}
+
+#[test]
+fn another_decision_is_found() {
+    let (setup, _, log) = simulated("serverlesslora");
+    let lines: Vec<&str> = log.lines().collect();
+    let first_load = lines.iter().position(|line| line.contains("\"load\":{")).expect("a load");
+    let changed: String = lines
+        .iter()
+        .enumerate()
+        .filter(|(n, _)| *n != first_load)
+        .map(|(_, line)| format!("{line}\n"))
+        .collect();
+    let (whole, without) = (read(&setup, &log), read(&setup, &changed));
+    let parted = without.parted.expect("a decision is missing");
+    assert!(parted.decided.is_some(), "{parted:?}");
+    let found = agreement(&whole.decisions, &without.decisions, [&whole.fates, &without.fates]);
+    assert!(found.in_order.is_some_and(|share| share > 0.99 && share < 1.0), "{found:?}");
+    assert!(found.parted.is_some_and(|parted| parted.live != parted.simulated));
+    let same = agreement(&whole.decisions, &whole.decisions, [&whole.fates, &whole.fates]);
+    assert_eq!((same.in_order, same.by_request, same.parted), (Some(1.0), 1.0, None));
+}
+
+#[test]
+fn a_log_holds_its_demand() {
+    let (_, _, log) = simulated("serverlesslora");
+    let demand = trace::demand(Reader::new(log.as_bytes()).expect("a header")).expect("a good log");
+    assert_eq!((demand.records.len(), demand.workers.len(), demand.open), (120, 2, 0));
+    let functions: Vec<&str> = demand.catalog.functions().iter().map(|f| f.name.as_str()).collect();
+    assert_eq!(functions.len(), 5);
+    let tokens: u64 = demand.records.iter().map(|r| u64::from(r.output_tokens)).sum();
+    assert_eq!(tokens, (0..120u64).map(|n| 5 + n % 9).sum::<u64>());
+}
+
+#[test]
+fn errors_are_relative_to_the_live_mean() {
+    let (_, run, _) = simulated("serverlesslora");
+    let mut slower = run.clone();
+    slower.ttft_s.mean *= 1.25;
+    let found = rows(&[run.clone(), slower], &run);
+    let ttft = found.iter().find(|row| row.key == "ttft_mean").expect("a row");
+    assert!((ttft.error().expect("live is not zero") + 1.0 - 1.0 / 1.125).abs() < 1e-9);
+    assert!((ttft.noise() - 0.125 / 1.125).abs() < 1e-9);
+    assert!(rows(&[], &run).is_empty());
+    assert_eq!(cold_count_error(&[run.clone()], &run), Some(0.0));
+    let mut warmer = run.clone();
+    let (cold, warm) = (warmer.cold_by_kind.len() - 1, 0);
+    warmer.cold_by_kind[cold].1 += 6;
+    warmer.cold_by_kind[warm].1 -= 6;
+    assert_eq!(cold_count_error(&[warmer], &run), Some(6.0 / 120.0));
+}
+
+#[test]
+fn the_page_holds_curves_numbers_and_decisions() {
+    let (setup, run, log) = simulated("serverlesslora");
+    let (all, live) = (read(&setup, &log), [run.clone()]);
+    let found = agreement(&all.decisions, &all.decisions, [&all.fates, &all.fates]);
+    let rows = rows(&live, &run);
+    let pair =
+        Pair { title: "T", about: "<A>", live: &live, simulated: &run, rows: &rows, agreement: Some(&found) };
+    let html = page(&pair);
+    assert!(html.contains("&lt;A&gt;") && html.contains("Common in order: 100") && !html.contains("NaN"));
+    assert!(html.matches("class=\"curve").count() >= 6);
+}
+
+#[test]
+fn differences_are_as_few_as_can_be() {
+    let of = |a: &str, b: &str| {
+        let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+        differences(&a, &b, 100)
+    };
+    assert_eq!(of("abcabba", "cbabac"), Some(5), "Myers's own example");
+    assert_eq!((of("", ""), of("abc", ""), of("abc", "abc")), (Some(0), Some(3), Some(0)));
+    assert_eq!(differences(&[1; 50], &[2; 50], 20), None);
+    assert_eq!(Decision::Stop.kind(), "stop");
+}
