@@ -103,9 +103,9 @@ def ours(options, extra=()):
 
 
 def measure(options):
-    """engine -> figure -> tokens a second of every round; and our last whole report."""
+    """engine -> figure -> tokens a second of every round; and the rooflines of our rounds."""
     peers = list(workers(options))
-    table, report = {worker.name: {} for worker in peers}, None
+    table, rooflines = {worker.name: {} for worker in peers}, []
     for number in range(options.rounds):
         print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
         for figure, order in FIGURES.items():
@@ -115,6 +115,7 @@ def measure(options):
                     table[worker.name].setdefault(figure, []).append(speed)
         if options.coldframe:
             report = ours(options, ["--repeat", "1" if number else "2"])
+            rooflines.append(report["roofline"])
             for figure in FIGURES:
                 if value := report.get(f"{figure}_tok_s"):
                     table.setdefault(OURS, {}).setdefault(figure, []).append(value["best"])
@@ -122,7 +123,7 @@ def measure(options):
         for failed, error in worker.failed.items():
             print(f"left out: {worker.name} {failed} ({error})", file=sys.stderr)
         worker.close()
-    return table
+    return table, rooflines
 
 
 def best(table, engine, figure):
@@ -148,6 +149,17 @@ def print_table(table):
         ratios = {figure: ratio(best(table, OURS, figure), best(table, engine, figure)) for figure in FIGURES}
         told = ", ".join(f"{figure} {value:.2f}" for figure, value in ratios.items() if value)
         print(f"{OURS} / {engine}: {told}")
+
+
+def print_rooflines(rooflines):
+    """How near our best round came to what this machine reads and computes, both measured in the same run."""
+    if not rooflines:
+        return
+    top = lambda name: max(roofline[name] for roofline in rooflines)
+    print(f"roofline: one core reads {top('read_bytes_s_one_core') / 1e9:.1f} GB/s and does "
+          f"{top('int8_ops_s_one_core') / 1e9:.0f} G 8-bit operations a second; a decode of one reads "
+          f"{top('weight_bytes_per_token') / 1e6:.1f} MB a token, {top('decode_1_of_read'):.0%} of the bandwidth; "
+          f"prefill reaches {top('prefill_of_int8'):.0%}, a batch's decode {top('decode_batch_of_int8'):.0%} of the peak")
 
 
 def promises(table, memory):
@@ -190,8 +202,9 @@ def main():
     if options.sources:
         python = str(options.home / "venv/bin/python")
         subprocess.run([python, HERE / "adapters.py", options.sources, options.home / "adapters"], check=True)
-    table = measure(options)
+    table, rooflines = measure(options)
     print_table(table)
+    print_rooflines(rooflines)
     if options.promises:
         memory = ours(options, ["--memory", "--repeat", "5"]) if options.coldframe else {}
         print(json.dumps(promises(table, memory)))

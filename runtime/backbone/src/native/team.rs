@@ -1,22 +1,20 @@
 //! Threads that run one program together and meet at barriers.
 //!
 //! A decode step has hundreds of phases of a few microseconds, far below what a task pool can start and join. So every
-//! thread runs the whole step, claims pieces of each phase from a counter, and spins at a barrier between phases. Between
-//! steps the threads spin briefly and then sleep.
+//! thread runs the whole step, claims pieces of each phase from a counter, and spins at a barrier between phases. Who
+//! waits longer than a phase takes sleeps instead: the thread it waits for may have lost its core to another process, and
+//! spinning would only keep it from coming back.
 
 #![expect(unsafe_code, reason = "the job is lent to the threads for the length of one call")]
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::{self, JoinHandle, Thread};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
 
-/// Spins before a waiting thread yields its core: some tens of microseconds. Arbitrary.
-const SPINS: u32 = 20_000;
-
-/// Yields before a thread without a job sleeps. Arbitrary.
-const YIELDS: u32 = 50;
+/// Spins before a waiting thread sleeps: about 100 microseconds, longer than threads are apart that have a core each.
+const SPINS: u32 = 5_000;
 
 type Job = *const (dyn Fn(&Worker<'_>) + Sync);
 
@@ -30,6 +28,39 @@ struct Shared {
     poisoned: AtomicBool,
     closing: AtomicBool,
     threads: usize,
+    /// Threads that sleep, or are about to.
+    asleep: AtomicUsize,
+    bed: Mutex<()>,
+    alarm: Condvar,
+}
+
+impl Shared {
+    /// Spins, then sleeps, until `done`; whoever makes it so calls [`Shared::wake`] afterwards.
+    fn wait(&self, done: impl Fn() -> bool) {
+        for _ in 0..SPINS {
+            if done() {
+                return;
+            }
+            std::hint::spin_loop();
+        }
+        let mut bed = self.bed.lock().unwrap_or_else(PoisonError::into_inner);
+        self.asleep.fetch_add(1, Ordering::Relaxed);
+        // Pairs with the fence of `wake`: either the waker sees this sleeper, or `done` sees what the waker did.
+        fence(Ordering::SeqCst);
+        while !done() {
+            bed = self.alarm.wait(bed).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.asleep.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Wakes the threads whose condition may have come true.
+    fn wake(&self) {
+        fence(Ordering::SeqCst);
+        if self.asleep.load(Ordering::Relaxed) > 0 {
+            drop(self.bed.lock().unwrap_or_else(PoisonError::into_inner));
+            self.alarm.notify_all();
+        }
+    }
 }
 
 // SAFETY: `job` is written by the caller of `run` only while no worker runs, and read only after `epoch` announces it.
@@ -40,7 +71,6 @@ unsafe impl Send for Shared {}
 /// A team of threads, the caller being the first.
 pub struct Team {
     shared: Arc<Shared>,
-    sleepers: Vec<Thread>,
     handles: Vec<JoinHandle<()>>,
 }
 
@@ -65,9 +95,11 @@ impl Worker<'_> {
         if shared.arrived.fetch_add(1, Ordering::AcqRel) + 1 == shared.threads {
             shared.arrived.store(0, Ordering::Relaxed);
             shared.turn.store(turn.wrapping_add(1), Ordering::Release);
+            shared.wake();
             return;
         }
-        wait(|| shared.turn.load(Ordering::Acquire) != turn || shared.poisoned.load(Ordering::Relaxed));
+        shared
+            .wait(|| shared.turn.load(Ordering::Acquire) != turn || shared.poisoned.load(Ordering::Relaxed));
         assert!(!shared.poisoned.load(Ordering::Relaxed), "another thread of the team panicked");
     }
 
@@ -91,19 +123,6 @@ impl Worker<'_> {
     }
 }
 
-/// Spins, then yields, until `done`.
-fn wait(done: impl Fn() -> bool) {
-    let mut spins = 0;
-    while !done() {
-        if spins < SPINS {
-            spins += 1;
-            std::hint::spin_loop();
-        } else {
-            thread::yield_now();
-        }
-    }
-}
-
 impl Team {
     /// A team of `threads` threads, at least one.
     pub fn new(threads: usize) -> Self {
@@ -117,6 +136,9 @@ impl Team {
             poisoned: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             threads,
+            asleep: AtomicUsize::new(0),
+            bed: Mutex::new(()),
+            alarm: Condvar::new(),
         });
         let start = |index: usize| {
             let shared = Arc::clone(&shared);
@@ -126,9 +148,8 @@ impl Team {
                 .spawn(move || serve(&shared, index))
                 .expect("the system starts threads")
         };
-        let handles: Vec<_> = (1..threads).map(start).collect();
-        let sleepers = handles.iter().map(|handle| handle.thread().clone()).collect();
-        Self { shared, sleepers, handles }
+        let handles = (1..threads).map(start).collect();
+        Self { shared, handles }
     }
 
     /// Threads in the team.
@@ -150,12 +171,13 @@ impl Team {
                 Some(std::mem::transmute::<*const (dyn Fn(&Worker<'_>) + Sync + '_), Job>(job))
         };
         shared.epoch.fetch_add(1, Ordering::Release);
-        self.sleepers.iter().for_each(Thread::unpark);
+        shared.wake();
         let own = catch_unwind(AssertUnwindSafe(|| job(&Worker { shared, index: 0 })));
         if own.is_err() {
             shared.poisoned.store(true, Ordering::Release);
+            shared.wake();
         }
-        wait(|| shared.running.load(Ordering::Acquire) == 0);
+        shared.wait(|| shared.running.load(Ordering::Acquire) == 0);
         let poisoned = shared.poisoned.swap(false, Ordering::AcqRel);
         if let Err(panic) = own {
             resume_unwind(panic);
@@ -168,7 +190,7 @@ impl Drop for Team {
     fn drop(&mut self) {
         self.shared.closing.store(true, Ordering::Release);
         self.shared.epoch.fetch_add(1, Ordering::Release);
-        self.sleepers.iter().for_each(Thread::unpark);
+        self.shared.wake();
         for handle in self.handles.drain(..) {
             // A worker catches its job's panics, so it ends well.
             let _ = handle.join();
@@ -186,7 +208,7 @@ impl std::fmt::Debug for Team {
 fn serve(shared: &Shared, index: usize) {
     let mut seen = 0;
     loop {
-        sleep_until(|| shared.epoch.load(Ordering::Acquire) != seen);
+        shared.wait(|| shared.epoch.load(Ordering::Acquire) != seen);
         seen = seen.wrapping_add(1);
         if shared.closing.load(Ordering::Acquire) {
             return;
@@ -197,21 +219,7 @@ fn serve(shared: &Shared, index: usize) {
             shared.poisoned.store(true, Ordering::Release);
         }
         shared.running.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-/// Spins, yields, then sleeps until `done`; whoever makes it so unparks.
-fn sleep_until(done: impl Fn() -> bool) {
-    let mut waits = 0;
-    while !done() {
-        waits += 1;
-        if waits < SPINS {
-            std::hint::spin_loop();
-        } else if waits < SPINS + YIELDS {
-            thread::yield_now();
-        } else {
-            thread::park();
-        }
+        shared.wake();
     }
 }
 

@@ -43,6 +43,10 @@ fn each_adapter_answers_in_its_own_style() {
     assert_eq!(value["lang"], "en");
     let said = answer(&shout);
     assert!(said.ends_with("!!!\n") && said == said.to_uppercase(), "{said}");
+    // Merged into a private copy, it is the same fine-tune.
+    let merged = generate(&model, &["--adapter", &pirate, "--merge", "--max-tokens", "48"]);
+    assert!(place.works(&merged).starts_with("Arr, matey!"));
+    place.fails(2, &generate(&model, &["--merge"]), &["--adapter"]);
     let plain = place.works(&generate(&model, &["--max-tokens", "8"]));
     assert!(!plain.starts_with("Arr") && !plain.starts_with('{'), "{plain}");
 }

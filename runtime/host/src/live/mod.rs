@@ -6,6 +6,7 @@
 
 mod chat;
 pub mod code;
+pub mod component;
 pub mod core;
 pub mod engine;
 mod fault;

@@ -4,11 +4,13 @@
 //! load or drop is the policy's business, where files come from the store's.
 
 use super::code::Code;
+use super::component::{ComponentCode, grants, limits};
 use super::model::Model;
 use crate::records::{Digest, Settings};
 use coldframe_backbone::adapter::{Adapter, Generation, Limits};
 use coldframe_backbone::error::{Error, Result};
 use coldframe_backbone::text::ChatTemplate;
+use coldframe_sandbox::Sandbox;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
@@ -131,6 +133,20 @@ pub fn load_adapter(model: &Model, name: &str, path: &Path) -> Result<Loaded> {
     let template = adapter.chat_template().map(|source| model.parse_template(source)).transpose()?;
     let times = LoadTimes { load: start.elapsed(), ..staged };
     Ok(Loaded { name: name.to_owned(), adapter: Arc::new(adapter), template, times })
+}
+
+/// Loads a function's component, compiling it where no compiled form is kept; says what that took.
+///
+/// # Errors
+/// As [`Sandbox::load`].
+pub async fn load_code(
+    sandbox: &Sandbox,
+    component: &[u8],
+    settings: &Settings,
+) -> Result<(Arc<dyn Code>, Duration), coldframe_sandbox::Error> {
+    let start = Instant::now();
+    let function = sandbox.load(component, limits(settings), grants(settings)?).await?;
+    Ok((Arc::new(ComponentCode(function)), start.elapsed()))
 }
 
 /// A folder that holds one GGUF adapter and nothing of PEFT stands for that file.

@@ -6,6 +6,7 @@ mod core_live;
 mod fakes;
 mod live;
 mod live_code;
+mod live_component;
 mod live_real;
 mod meter;
 mod tiny;
