@@ -5,6 +5,8 @@ mod backbone;
 mod bench;
 #[cfg(feature = "backbone")]
 mod bench_backbone;
+#[cfg(feature = "sandbox")]
+mod bench_sandbox;
 mod compare;
 mod completions;
 #[cfg(feature = "backbone")]
@@ -64,6 +66,13 @@ enum Command {
     Doctor(backbone::doctor::DoctorArgs),
     #[command(hide = true)]
     BenchReplay(bench::BenchArgs),
+    #[cfg(feature = "sandbox")]
+    #[command(hide = true)]
+    BenchSandbox(bench_sandbox::BenchArgs),
+    /// Compile a component from stdin to stdout under bounds of memory (the sandbox runs this in a process of its own)
+    #[cfg(feature = "sandbox")]
+    #[command(hide = true)]
+    SandboxCompile,
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -110,8 +119,20 @@ fn run(command: Command, ui: &ui::Ui) -> anyhow::Result<()> {
         #[cfg(feature = "backbone")]
         Command::Doctor(args) => backbone::doctor::run(args, ui),
         Command::BenchReplay(args) => bench::run(args, ui),
+        #[cfg(feature = "sandbox")]
+        Command::BenchSandbox(args) => bench_sandbox::run(args, ui),
+        #[cfg(feature = "sandbox")]
+        Command::SandboxCompile => sandbox_compile(),
         Command::Completions(args) => completions::run(args, Cli::command()),
     }
+}
+
+/// The compiling child of the sandbox; it has told on stderr what went wrong.
+#[cfg(feature = "sandbox")]
+fn sandbox_compile() -> anyhow::Result<()> {
+    let exit = coldframe_sandbox::compile_child_main();
+    anyhow::ensure!(exit == ExitCode::SUCCESS, "the component could not be compiled");
+    Ok(())
 }
 
 #[cfg(test)]

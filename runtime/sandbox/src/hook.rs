@@ -10,14 +10,20 @@ use crate::convert;
 use crate::end::End;
 use crate::error::Error;
 use crate::function::{BeforeParams, BeforeResults, Rules, export};
-use crate::imports::interface;
+use crate::imports::outgoing::Sent;
+use crate::imports::{Generation, interface};
 use crate::limits::Charges;
 use crate::sandbox::Inner;
 use crate::services::{Failure, Services, TokenHook, Verdict};
 use crate::wasi::Wasi;
 use std::sync::Arc;
-use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker, ResourceTable, TypedFunc};
+use wasmtime::component::{
+    Component, ComponentExportIndex, InstancePre, Linker, ResourceTable, ResourceType, TypedFunc,
+};
 use wasmtime::{Engine, PoolConcurrencyLimitError, Store, StoreContextMut, Trap};
+use wasmtime_wasi_http::{
+    RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
+};
 
 /// Fuel for instantiating and for `begin`, as a multiple of that for one token: a large toolchain prepares itself there.
 const BEGIN_TOKENS: u64 = 100;
@@ -35,6 +41,8 @@ pub(crate) struct HookCall {
     charges: Charges,
     pub(crate) table: ResourceTable,
     pub(crate) wasi: Wasi,
+    http: WasiHttpCtx,
+    nowhere: Nowhere,
 }
 
 impl HookCall {
@@ -49,16 +57,59 @@ impl HookCall {
     }
 }
 
+/// No way out: a hook sends nothing.
+struct Nowhere;
+
+impl WasiHttpHooks for Nowhere {
+    fn send_request(
+        &mut self,
+        _request: http::Request<WasiBody>,
+        _options: Option<RequestOptions>,
+        _sent: Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> + Send>,
+    ) -> Box<dyn Future<Output = Sent> + Send> {
+        Box::new(async { Err(wasmtime_wasi_http::Error::HttpRequestDenied) })
+    }
+}
+
+impl WasiHttpView for HookCall {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { hooks: &mut self.nowhere, table: &mut self.table, ctx: &mut self.http }
+    }
+}
+
 /// Where a hook writes.
 pub(crate) enum HookLog {
     Own(Arc<dyn Services>),
     Shared(Arc<Log>),
 }
 
-/// What hooks are linked with.
+/// Functions of ours that a component may import and its hook may not use.
+const SHUT: [(&str, &[&str]); 6] = [
+    (
+        "model",
+        &[
+            "[constructor]generation",
+            "[method]generation.next",
+            "[method]generation.finish",
+            "[method]generation.cancel",
+            "wait-any",
+            "tokenize",
+            "detokenize",
+            "adapters",
+        ],
+    ),
+    ("reply", &["start", "write", "write-bytes", "finish"]),
+    ("state", &["get", "set", "delete", "keys"]),
+    ("clock", &["now-ms"]),
+    ("random", &["bytes"]),
+    ("http", &["send"]),
+];
+
+/// What hooks are linked with: `log`, the empty WASI without a way to wait, and everything else as an error with its name.
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<HookCall>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_sync(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_sync(&mut linker)?;
     linker.allow_shadowing(true);
     let mut poll = linker.instance(POLL)?;
     for name in ["poll", "[method]pollable.block"] {
@@ -67,6 +118,18 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<HookCall>> {
     linker.allow_shadowing(false);
     linker.instance(&interface("types"))?;
     linker.instance(&interface("log"))?.func_wrap("write", write)?;
+    for (name, functions) in SHUT {
+        let mut instance = linker.instance(&interface(name))?;
+        if name == "model" {
+            instance.resource("generation", ResourceType::host::<Generation>(), |_, _| Ok(()))?;
+        }
+        for function in functions {
+            let import = format!("{}#{function}", interface(name));
+            instance.func_new(function, move |_, _, _, _| {
+                Err(End::NotGranted { import: import.clone() }.into())
+            })?;
+        }
+    }
     Ok(linker)
 }
 
@@ -93,13 +156,11 @@ pub(crate) struct HookPre {
 }
 
 impl HookPre {
-    /// Links a component's hook; every import that is not its own traps with its name.
+    /// Links a component's hook.
     pub(crate) fn link(sandbox: &Inner, component: &Component) -> Result<Self, Error> {
         let refused = |error: wasmtime::Error| Error::Invalid(format!("{error:#}"));
-        let mut linker = sandbox.hook_linker.clone();
-        linker.define_unknown_imports_as_traps(component).map_err(refused)?;
         Ok(Self {
-            pre: linker.instantiate_pre(component).map_err(refused)?,
+            pre: sandbox.hook_linker.instantiate_pre(component).map_err(refused)?,
             begin: export(component, crate::check::HOOK, "begin")?,
             before: export(component, crate::check::HOOK, "before-token")?,
         })
@@ -138,6 +199,8 @@ fn store(sandbox: &Inner, rules: &Rules, log: HookLog) -> Store<HookCall> {
         room: Room::new(&rules.limits),
         charges: sandbox.options.charges,
         table: ResourceTable::new(),
+        http: WasiHttpCtx::new(),
+        nowhere: Nowhere,
     };
     let mut store = Store::new(&sandbox.engine, call);
     store.limiter(|call| &mut call.room);

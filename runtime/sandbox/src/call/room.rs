@@ -38,13 +38,13 @@ impl Room {
 
 impl ResourceLimiter for Room {
     fn memory_growing(&mut self, now: usize, asked: usize, most: Option<usize>) -> wasmtime::Result<bool> {
-        // Past its own declared maximum a memory does not grow, and the guest is told so as the standard says.
-        if most.is_some_and(|most| asked > most) {
-            return Ok(false);
-        }
         let bytes = self.bytes.saturating_sub(now).saturating_add(asked);
         if bytes > self.memory_bytes_limit {
             return Err(End::Memory { limit: self.memory_bytes_limit }.into());
+        }
+        // Past its own declared maximum a memory does not grow, and the guest is told so as the standard says.
+        if most.is_some_and(|most| asked > most) {
+            return Ok(false);
         }
         self.bytes = bytes;
         self.bytes_max = self.bytes_max.max(bytes);
@@ -52,13 +52,10 @@ impl ResourceLimiter for Room {
     }
 
     fn table_growing(&mut self, _now: usize, asked: usize, most: Option<usize>) -> wasmtime::Result<bool> {
-        if most.is_some_and(|most| asked > most) {
-            return Ok(false);
-        }
         if asked > self.table_elements_limit {
             return Err(End::Table { limit: self.table_elements_limit }.into());
         }
-        Ok(true)
+        Ok(most.is_none_or(|most| asked <= most))
     }
 
     fn instances(&self) -> usize {

@@ -96,7 +96,9 @@ impl WasiHttpView for Call {
     }
 }
 
-type Sent = Result<(Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>;
+/// What sending for `wasi:http` gives.
+pub(crate) type Sent =
+    Result<(Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>;
 
 impl WasiHttpHooks for Hooks {
     fn send_request(

@@ -1,0 +1,164 @@
+//! `coldframe bench-sandbox`: the figures of the sandbox's promises (docs/spec.md); the last line is one JSON object.
+//!
+//! Guests are those of `runtime/sandbox/guests`; the model behind them says nothing for ever, so that the sandbox alone is
+//! measured. Ratios compare with bare wasmtime in the same run. What is not measured is left out.
+
+mod hogs;
+mod stage;
+
+use crate::ui::{Ui, print};
+use anyhow::{Context, Result, anyhow, ensure};
+use clap::Args;
+use coldframe_sandbox::yardstick::Bare;
+use coldframe_sandbox::{Function, Grants, Limits, Sandbox, SandboxOptions};
+use serde_json::{Map, Value, json};
+use stage::{Stage, call, request};
+use std::time::{Duration, Instant};
+
+/// The smallest guest.
+const BARE: &[u8] = include_bytes!("../../../sandbox/guests/bare.wasm");
+/// The guest that does what its request says.
+const SCRIPT: &[u8] = include_bytes!("../../../sandbox/guests/script.wasm");
+/// The guest with a token hook.
+const HOOK: &[u8] = include_bytes!("../../../sandbox/guests/hook.wasm");
+
+/// Instances alive at once.
+const LIVE: u32 = 1_000;
+/// Functions registered.
+const REGISTERED: usize = 10_000;
+
+/// Measure the sandbox's promises
+#[derive(Args)]
+pub struct BenchArgs {
+    /// Calls of each measurement of time
+    #[arg(long, default_value_t = 20_000)]
+    calls: usize,
+    /// Seconds of each round beside a hog, and of each without
+    #[arg(long, default_value_t = 2)]
+    seconds: u64,
+    /// Rounds with and without the hog, in turns
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+}
+
+/// Measures and prints.
+pub fn run(args: BenchArgs, _ui: &Ui) -> Result<()> {
+    ensure!(args.calls > 0 && args.seconds > 0 && args.rounds > 0, "every count must be at least 1");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let sandbox = Sandbox::new(SandboxOptions { calls: LIVE + 64, ..SandboxOptions::default() })?;
+    let mut figures = Map::new();
+    speed(&args, &runtime, &sandbox, &mut figures)?;
+    hook(&args, &runtime, &sandbox, &mut figures)?;
+    memory(&runtime, &sandbox, &mut figures)?;
+    hogs::measure(&args, &runtime, &sandbox, &mut figures)?;
+    print(&format!("{}\n", Value::Object(figures)))
+}
+
+fn load(
+    runtime: &tokio::runtime::Runtime,
+    sandbox: &Sandbox,
+    bytes: &[u8],
+    limits: Limits,
+) -> Result<Function> {
+    Ok(runtime.block_on(sandbox.load(bytes, limits, Grants::default()))?)
+}
+
+/// Instantiate, call and drop, ours and bare in turns, so that both see the same machine.
+fn speed(
+    args: &BenchArgs,
+    runtime: &tokio::runtime::Runtime,
+    sandbox: &Sandbox,
+    figures: &mut Map<String, Value>,
+) -> Result<()> {
+    let (function, bare) = (load(runtime, sandbox, BARE, Limits::default())?, Bare::new(BARE)?);
+    let stage = Stage::new();
+    let (mut ours, mut theirs) = (Vec::with_capacity(args.calls), Vec::with_capacity(args.calls));
+    runtime.block_on(async {
+        for _ in 0..args.calls {
+            let (services, reply, request) = (stage.clone(), stage.reply(), request(&[]));
+            let start = Instant::now();
+            let end = function.call(request, services, reply).await;
+            ours.push(start.elapsed());
+            end.result?;
+            let start = Instant::now();
+            bare.instantiate_call_drop()?;
+            theirs.push(start.elapsed());
+        }
+        anyhow::Ok(())
+    })?;
+    let (ours, theirs) = (median_us(ours), median_us(theirs));
+    print(&format!(
+        "instantiate, call, drop: {ours:.2} us, bare wasmtime {theirs:.2} us (medians of {})\n",
+        args.calls
+    ))?;
+    figures.insert("instantiate_call_drop_us".to_owned(), json!(round(ours)));
+    figures.insert("vs_bare_wasmtime".to_owned(), json!(round(ours / theirs)));
+    Ok(())
+}
+
+fn hook(
+    args: &BenchArgs,
+    runtime: &tokio::runtime::Runtime,
+    sandbox: &Sandbox,
+    figures: &mut Map<String, Value>,
+) -> Result<()> {
+    let function = load(runtime, sandbox, HOOK, Limits::default())?;
+    let hook = function.hook("o", Stage::new()).context("the guest has a hook")?;
+    let mut hook = hook.map_err(|failure| anyhow!(failure))?;
+    let mut times = Vec::with_capacity(args.calls);
+    for token in 0..args.calls {
+        let start = Instant::now();
+        hook.before_token(u32::try_from(token).ok(), " token")?;
+        times.push(start.elapsed());
+    }
+    let median = median_us(times);
+    print(&format!("token hook: {median:.2} us a token\n"))?;
+    figures.insert("token_hook_us".to_owned(), json!(round(median)));
+    Ok(())
+}
+
+/// Resident memory of functions that are registered and of instances that wait for a token.
+fn memory(
+    runtime: &tokio::runtime::Runtime,
+    sandbox: &Sandbox,
+    figures: &mut Map<String, Value>,
+) -> Result<()> {
+    let Some(before) = resident_bytes() else { return Ok(()) };
+    let function = load(runtime, sandbox, SCRIPT, Limits::default())?;
+    let registered: Vec<Function> =
+        (0..REGISTERED).map(|_| function.with(Limits::default(), Grants::default())).collect();
+    let with_functions = resident_bytes().context("measured before")?;
+    let stage = Stage::new();
+    let waiting: Vec<_> = registered
+        .iter()
+        .take(LIVE as usize)
+        .map(|function| runtime.spawn(call(function.clone(), stage.clone(), stage::WAITS.to_vec())))
+        .collect();
+    runtime.block_on(stage.until_waiting(LIVE as usize));
+    let live = resident_bytes().context("measured before")?;
+    waiting.iter().for_each(tokio::task::JoinHandle::abort);
+    let idle_kib = live.saturating_sub(with_functions) as f64 / 1024.0 / f64::from(LIVE);
+    let total_mib = live.saturating_sub(before) as f64 / f64::from(1 << 20);
+    print(&format!(
+        "{LIVE} instances waiting for a token: {idle_kib:.1} KiB each, touched pages and stacks included; with {REGISTERED} \
+         functions of one component registered {total_mib:.1} MiB in all\n"
+    ))?;
+    figures.insert("idle_instance_kib".to_owned(), json!(round(idle_kib)));
+    figures.insert("registered_and_live_mib".to_owned(), json!(round(total_mib)));
+    Ok(())
+}
+
+fn resident_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
+}
+
+fn median_us(mut times: Vec<Duration>) -> f64 {
+    times.sort_unstable();
+    times[times.len() / 2].as_secs_f64() * 1e6
+}
+
+fn round(value: f64) -> f64 {
+    (value * 1_000.0).round() / 1_000.0
+}
