@@ -141,7 +141,7 @@ fn errors_are_relative_to_the_live_mean() {
     assert!((ttft.error().expect("live is not zero") + 1.0 - 1.0 / 1.125).abs() < 1e-9);
     assert!((ttft.noise() - 0.125 / 1.125).abs() < 1e-9);
     assert!(rows(&[], &run).is_empty());
-    assert_eq!(cold_count_error(&[run.clone()], &run), Some(0.0));
+    assert_eq!(cold_count_error(std::slice::from_ref(&run), &run), Some(0.0));
     let mut warmer = run.clone();
     let (cold, warm) = (warmer.cold_by_kind.len() - 1, 0);
     warmer.cold_by_kind[cold].1 += 6;

@@ -27,10 +27,9 @@ impl State {
     async fn every(&self, level: Option<u8>) -> Result<()> {
         for function in self.control.catalog.functions(None, None, FUNCTIONS_MAX) {
             let names = &function.names;
-            match level {
-                Some(level) => LiveControl::sleep(&*self.control, names, level).await?,
-                // Waking is what the next call does; nothing is brought in ahead of it.
-                None => {}
+            // Waking is what the next call does; nothing is brought in ahead of it.
+            if let Some(level) = level {
+                LiveControl::sleep(&*self.control, names, level).await?;
             }
         }
         Ok(())
