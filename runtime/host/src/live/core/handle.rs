@@ -35,7 +35,7 @@ pub struct BackboneInfo {
 }
 
 /// Makes the event log once its header is known.
-pub type OpenLog = Box<dyn FnOnce(&coldframe_policy::log::Header) -> std::io::Result<EventLog> + Send>;
+pub type MakeLog = Box<dyn FnOnce(&coldframe_policy::log::Header) -> std::io::Result<EventLog> + Send>;
 
 /// How a live core starts.
 pub struct LiveOptions {
@@ -49,8 +49,8 @@ pub struct LiveOptions {
     pub estimates: Estimates,
     /// Calls at once, waiting and running. More are refused before the core sees them.
     pub max_calls: usize,
-    /// The event log, where one is kept.
-    pub log: Option<OpenLog>,
+    /// The event log, where one is kept. Makes the log once the header is known.
+    pub log: Option<MakeLog>,
     /// Where ledger rows go.
     pub ledger: Arc<dyn LedgerSink>,
     /// Look for contradictions in the book after every event: for tests, costs time that grows with the fleet.
