@@ -61,7 +61,11 @@ impl Seat {
 
     /// Tells the reader, if there still is one.
     fn tell(&self, choice: usize, what: Happened) {
-        let event = JobEvent { choice: choice as u32, at: Instant::now(), what };
+        self.tell_at(Instant::now(), choice, what);
+    }
+
+    fn tell_at(&self, at: Instant, choice: usize, what: Happened) {
+        let event = JobEvent { choice: choice as u32, at, what };
         if self.sender.try_send(event).is_err() {
             // Full is ruled out by the slack of the buffer; closed is a reader that has gone.
             self.flags.cancelled.store(true, Ordering::SeqCst);
@@ -93,6 +97,8 @@ pub(super) struct Desk {
     /// By their first choice.
     seats: BTreeMap<SequenceId, Seat>,
     counts: Snapshot,
+    /// When the last step began: what it started was in no queue from then on.
+    began: Instant,
 }
 
 impl Desk {
@@ -105,7 +111,16 @@ impl Desk {
     ) -> Self {
         let pages = engine.pages();
         let counts = Snapshot { pages_total: pages.free + pages.used + pages.cached, ..Snapshot::default() };
-        Self { engine, inbox, shared, options, observer, seats: BTreeMap::new(), counts }
+        Self {
+            engine,
+            inbox,
+            shared,
+            options,
+            observer,
+            seats: BTreeMap::new(),
+            counts,
+            began: Instant::now(),
+        }
     }
 
     pub(super) fn run(mut self) {
@@ -231,6 +246,7 @@ impl Desk {
     }
 
     fn step(&mut self) {
+        self.began = Instant::now();
         // A panic in the executor leaves the engine in a state that no one knows.
         match catch_unwind(AssertUnwindSafe(|| self.engine.step())) {
             Ok(Ok(step)) => self.deliver(step),
@@ -315,7 +331,8 @@ impl Desk {
             What::Done { reason, text, usage } => Happened::Done { reason, text, usage },
             What::Failed { error, .. } => Happened::Failed(JobError::Backbone(Arc::new(error))),
         };
-        seat.tell(choice, what);
+        let at = if matches!(what, Happened::Started { .. }) { self.began } else { Instant::now() };
+        seat.tell_at(at, choice, what);
         if ended && !seat.alive.contains(&true) {
             self.seats.remove(&first);
         }
