@@ -50,7 +50,7 @@ fn every_admin_route_keeps_the_wall() {
                 pattern
                     .replace("{function}", function)
                     .replace("{generation}", &generation)
-                    .replace("{alias}", "live")
+                    .replace("{alias}", "canary")
                     .replace("{tenant}", "acme")
                     .replace("{key}", key)
                     .replace("{backbone}", "tiny")
