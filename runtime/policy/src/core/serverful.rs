@@ -171,6 +171,13 @@ impl Core {
         }
     }
 
+    /// Requests that wait for slots of a backbone's replicas try again: what was pinned may leave.
+    pub(super) fn seat_everywhere(&mut self, f: FunctionId) {
+        let b = self.functions[f.index()].spec.backbone;
+        let replicas: Vec<InstanceId> = self.backbones[b.index()].replicas.iter().map(|&(_, i)| i).collect();
+        replicas.into_iter().for_each(|i| self.seat_queued(i));
+    }
+
     /// Memory came free: a replica that had no device may start, and requests parked for it are seated.
     pub(super) fn seat_parked(&mut self) {
         if self.sharing != SharingDecision::OneProcess || self.parked.is_empty() {
