@@ -24,7 +24,7 @@ use crate::http::{auth, server, tls};
 use crate::live::core::{BackboneInfo, Budget, EventLog, Live, LiveOptions, Machine, MachineOptions};
 use crate::live::logs::Logs;
 use crate::live::model::ModelOptions;
-use crate::observe::{Look, Metrics};
+use crate::observe::{Look, Metrics, Tracer};
 use crate::quota::Quotas;
 use crate::records::Scope;
 use crate::store::clock::{Clock, SystemClock};
@@ -160,7 +160,7 @@ impl Host {
         });
         let ledger = Ledger::start(store.journal(), Book::Ledger);
         let backbones = open_backbones(&config, &machine, clock.wall_ms()).await?;
-        let metrics = Arc::new(Metrics::default());
+        let metrics = Arc::new(Metrics::new(Tracer::start(&config.traces).map_err(io("the thread of traces"))?));
         let (live, decisions) = decide(&config, &machine, &backbones, &ledger, metrics.clone()).await?;
 
         let (shutdown, _) = watch::channel(false);

@@ -8,6 +8,7 @@ use super::dialect::scales::Scales;
 use super::limits::Limits;
 use super::problem::Result;
 use super::router::{Route, Router};
+use super::trace::Trace;
 use crate::call::{CallError, Caller, Later, ToolChoice};
 use crate::records::{Digest, Generation, Names, Scope};
 use http::Method;
@@ -259,9 +260,13 @@ pub enum Ended {
     Dropped,
 }
 
-/// An exchange, when it is over. Every text is the server's own: labels stay bounded.
+/// An exchange, when it is over. Every text but the request's name is the server's own: labels stay bounded.
 #[derive(Debug, Clone)]
 pub struct Exchange {
+    /// `x-request-id`: the client's own words where it sent one, no label.
+    pub request: String,
+    /// The trace it is part of.
+    pub trace: Trace,
     /// Method.
     pub method: Method,
     /// The route's pattern; `None` where no route matched.

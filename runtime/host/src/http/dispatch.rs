@@ -32,7 +32,7 @@ impl App {
         let (id, trace) = (trace::request_id(&parts.headers), Trace::of(&parts.headers));
         let fronted = parts.headers.keys().any(|name| name.as_str().starts_with(GATEWAY));
         let head = parts.method == Method::HEAD;
-        let mut watch = Watch::new(self.clone(), parts.method.clone());
+        let mut watch = Watch::new(self.clone(), parts.method.clone(), (id.clone(), trace.clone()));
         let ask = Ask {
             app: self.clone(),
             parts,
@@ -155,6 +155,7 @@ fn methods(method: &Method, allow: String) -> Reply {
 /// Counts an exchange when it is dropped.
 struct Watch {
     app: Arc<App>,
+    names: (String, Trace),
     method: Method,
     route: Option<&'static str>,
     model: Arc<OnceLock<String>>,
@@ -164,10 +165,11 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(app: Arc<App>, method: Method) -> Self {
+    fn new(app: Arc<App>, method: Method, names: (String, Trace)) -> Self {
         app.behind.observe.begun();
         Self {
             app,
+            names,
             method,
             route: None,
             model: Arc::default(),
@@ -181,6 +183,8 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.app.behind.observe.ended(&Exchange {
+            request: self.names.0.clone(),
+            trace: self.names.1.clone(),
             method: self.method.clone(),
             route: self.route,
             model: self.model.get().cloned(),

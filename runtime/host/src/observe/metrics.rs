@@ -2,9 +2,11 @@
 
 use super::edge::Edge;
 use super::histogram::{Histogram, LOAD_S};
+use super::otlp::Tracer;
 use super::recent::Recent;
 use super::requests::Requests;
 use super::scene::Look;
+use super::spans::Root;
 use super::text::{Kind, Page};
 use super::{machine, process};
 use crate::call::Later;
@@ -33,21 +35,27 @@ pub struct Metrics {
     told: Mutex<Told>,
     /// Weak: who is looked at holds these metrics, and must be able to end.
     look: OnceLock<Weak<dyn Look>>,
+    tracer: Option<Tracer>,
     started_s: f64,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self { told: Mutex::default(), look: OnceLock::new(), started_s: now_s() }
+        Self { told: Mutex::default(), look: OnceLock::new(), tracer: None, started_s: seconds_since_1970() }
     }
 }
 
 /// Seconds since 1970.
-fn now_s() -> f64 {
+pub(super) fn seconds_since_1970() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 impl Metrics {
+    /// With traces, where there is somebody to send them to.
+    pub fn new(tracer: Option<Tracer>) -> Self {
+        Self { tracer, ..Self::default() }
+    }
+
     /// Tells what runs, once it does; before that, metrics say nothing of the machine.
     pub fn watch(&self, look: Weak<dyn Look>) {
         // A host has one machine; a second telling changes nothing.
@@ -70,7 +78,7 @@ impl Metrics {
         };
         let mut page = Page::default();
         if let Some(scene) = &scene {
-            machine::write(&mut page, scene, now_s());
+            machine::write(&mut page, scene, seconds_since_1970());
         }
         {
             let told = self.told();
@@ -80,6 +88,10 @@ impl Metrics {
         }
         let labels = [("version", env!("CARGO_PKG_VERSION"))];
         page.family("coldframe_build_info", Kind::Gauge, "The version, as a label.").count(&labels, 1);
+        if let Some(tracer) = &self.tracer {
+            let help = "Spans that the collector did not take, or that found the queue full.";
+            page.counter("coldframe_trace_spans_dropped_total", help, tracer.dropped());
+        }
         process::write(&mut page, self.started_s);
         page.finish()
     }
@@ -105,6 +117,9 @@ impl Observe for Metrics {
 
     fn ended(&self, exchange: &Exchange) {
         self.told().edge.ended(exchange);
+        if let Some((tracer, root)) = self.tracer.as_ref().zip(Root::of(exchange)) {
+            tracer.root(root);
+        }
     }
 
     fn panicked(&self, _: Option<&'static str>) {
@@ -125,6 +140,10 @@ impl Witness for Metrics {
         let mut told = self.told();
         told.requests.ended(row, ran);
         told.recent.keep(row);
+        drop(told);
+        if let Some(tracer) = &self.tracer {
+            tracer.row(row);
+        }
     }
 
     fn loaded(&self, load: Load) {
