@@ -66,12 +66,14 @@ const fill = async (selector, text) => { await evaluate(`document.querySelector(
 const click = (selector) => evaluate(`document.querySelector(${JSON.stringify(selector)}).click()`);
 const go = (view) => evaluate(`location.hash = ${JSON.stringify(`#${view}`)}`);
 
+let wide = 0;
 async function look({ width, dark }) {
+    wide = width;
     await tell("Emulation.setDeviceMetricsOverride", { width, height: width < 700 ? 844 : 900, deviceScaleFactor: 1, mobile: width < 700 });
     await tell("Emulation.setEmulatedMedia", { features: [{ name: "prefers-color-scheme", value: dark ? "dark" : "light" }] });
 }
 async function picture(name) {
-    const overflow = await evaluate("document.scrollingElement.scrollWidth - innerWidth");
+    const overflow = await evaluate(`document.scrollingElement.scrollWidth - ${wide}`);
     assert(overflow <= 0, `${name}: the page is ${overflow} px wider than the window`);
     if (!pictures) return;
     const { data } = await tell("Page.captureScreenshot", { captureBeyondViewport: true, format: "png" });
@@ -143,9 +145,12 @@ async function run() {
 
 let failed = null;
 try { await run(); } catch (error) { failed = error; }
-browser.kill();
-await new Promise((resolve) => browser.once("exit", resolve));
-rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
+// Asked to close, it waits for its own children, who still write to the profile.
+const gone = new Promise((resolve) => browser.once("exit", resolve));
+session = undefined;
+tell("Browser.close").catch(() => browser.kill());
+await gone;
+rmSync(profile, { recursive: true, force: true, maxRetries: 10, retryDelay: 200 });
 if (failed) {
     console.error(failed.message, complaints);
     process.exit(1);

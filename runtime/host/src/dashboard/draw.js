@@ -18,18 +18,15 @@ function legend(entries) {
   return el("ul", { class: "legend" }, entries.map(([mark, text]) => el("li", {}, mark, text)));
 }
 
-// One bar of parts `[name, value, fill]`; what is left of `whole` stays free.
+// One bar of parts `[name, value, fill, words]`; what is left of `whole` stays free.
 function bar(parts, whole, label) {
-  const width = 1000;
-  const picture = svg("svg", { class: "bar", viewBox: `0 0 ${width} 26`, preserveAspectRatio: "none", role: "img", "aria-label": label });
-  picture.append(svg("rect", { class: "free", width, height: 26 }));
-  let x = 0;
+  const picture = svg("svg", { class: "bar", role: "img", "aria-label": label }, svg("rect", { class: "free", width: "100%", height: "100%" }));
+  let share = 0;
   for (const [name, value, number, said] of parts) {
     if (!value || !whole) continue;
-    const wide = Math.min((width * value) / whole, width - x);
-    const rect = svg("rect", { class: `part f${number}`, x: x.toFixed(2), width: wide.toFixed(2), height: 26 }, svg("title", {}, `${name}: ${said}`));
-    picture.append(rect);
-    x += wide;
+    const wide = Math.min((100 * value) / whole, 100 - share);
+    picture.append(svg("rect", { class: "part", x: `${share}%`, width: `${wide}%`, height: "100%", fill: fill(number) }, svg("title", {}, `${name}: ${said}`)));
+    share += wide;
   }
   return picture;
 }

@@ -8,7 +8,7 @@ const history = { running: [], waiting: [] };
 const narrow = matchMedia("(max-width: 700px)");
 
 function card(title, value, unit, text) {
-  return el("li", { class: "card" }, el("h3", {}, title), el("p", { class: "value" }, value, unit ? el("small", {}, ` ${unit}`) : null), el("p", {}, text));
+  return el("li", { class: "card" }, el("h3", {}, title), el("p", { class: "value" }, value, unit ? el("small", {}, ` ${unit}`) : null), el("p", { class: "text" }, text));
 }
 
 function showCards(overview) {
@@ -18,14 +18,14 @@ function showCards(overview) {
   const ttft = (kind) => recent.filter((request) => request.ttft_ns && (request.cold === "warm") === (kind === "warm")).map((request) => request.ttft_ns).sort((a, b) => a - b);
   const [warm, cold] = [ttft("warm"), ttft("cold")];
   const middle = (sorted) => (sorted.length ? time(quantile(sorted, 0.5)) : "–");
-  const late = (sorted) => (sorted.length ? `p95 ${time(quantile(sorted, 0.95))}, ${sorted.length} of the last ${recent.length}` : "none among the last requests");
+  const late = (sorted) => (sorted.length ? `median; p95 ${time(quantile(sorted, 0.95))}, ${sorted.length} of the last ${recent.length}` : "none among the last requests");
   const ready = backbones.filter((backbone) => backbone.state === "ready");
   put($("cards"),
     card("Functions in place", `${near}`, `of ${states.length}`, `policy ${residency.policy}`),
     card("Running", count(residency.running), "calls", `${count(residency.counters.ended)} ended so far`),
     card("Waiting", count(residency.waiting), "calls", `${count(Object.values(residency.counters.refused).reduce((a, b) => a + b, 0))} refused so far`),
-    card("First token, warm", middle(warm), warm.length ? "median" : "", late(warm)),
-    card("First token, cold", middle(cold), cold.length ? "median" : "", late(cold)),
+    card("First token, warm", middle(warm), "", late(warm)),
+    card("First token, cold", middle(cold), "", late(cold)),
     card(backbones.length === 1 ? "Backbone" : "Backbones", `${ready.length}`, `of ${backbones.length} ready`, backbones.map((backbone) => backbone.name).join(", ")));
 }
 
