@@ -77,11 +77,16 @@ mod tests {
         assert!(!page.contains("{{"), "every place is filled");
         assert_eq!(page.matches("nonce=\"abc\"").count(), 2, "one style, one script");
         assert_eq!(page.matches("<script").count(), 1);
-        for forbidden in ["style=\"", " onclick=", " onload=", "innerHTML", "eval(", "src=\"http", "@import"] {
+        for forbidden in ["style=\"", " onclick=", " onload=", "innerHTML", "eval(", "src=\"http", "@import"]
+        {
             assert!(!page.contains(forbidden), "{forbidden}");
         }
         // Names of namespaces are no addresses that anyone asks.
-        let addresses: Vec<&str> = page.split("http").skip(1).filter(|rest| rest.starts_with("s://") || rest.starts_with("://")).collect();
+        let addresses: Vec<&str> = page
+            .split("http")
+            .skip(1)
+            .filter(|rest| rest.starts_with("s://") || rest.starts_with("://"))
+            .collect();
         assert!(addresses.iter().all(|rest| rest.starts_with("://www.w3.org/")), "{addresses:?}");
     }
 }

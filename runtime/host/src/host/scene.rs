@@ -37,7 +37,8 @@ impl Control {
         FunctionScene {
             seen: seen.clone(),
             // A call of the base model goes under the backbone's own name.
-            backbone: generation.map_or_else(|| names.function.clone(), |generation| generation.backbone.clone()),
+            backbone: generation
+                .map_or_else(|| names.function.clone(), |generation| generation.backbone.clone()),
             rank: adapters.iter().map(|adapter| adapter.rank).max().unwrap_or(0),
             adapter_bytes: adapters.iter().map(|adapter| adapter.memory_bytes).sum(),
         }

@@ -160,7 +160,8 @@ impl Host {
         });
         let ledger = Ledger::start(store.journal(), Book::Ledger);
         let backbones = open_backbones(&config, &machine, clock.wall_ms()).await?;
-        let metrics = Arc::new(Metrics::new(Tracer::start(&config.traces).map_err(io("the thread of traces"))?));
+        let metrics =
+            Arc::new(Metrics::new(Tracer::start(&config.traces).map_err(io("the thread of traces"))?));
         let (live, decisions) = decide(&config, &machine, &backbones, &ledger, metrics.clone()).await?;
 
         let (shutdown, _) = watch::channel(false);

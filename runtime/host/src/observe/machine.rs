@@ -22,15 +22,15 @@ fn engines(page: &mut Page, scene: &Scene) {
         let parked = scene.functions.iter().filter(|f| f.backbone == engine.name).map(|f| f.seen.waiting);
         engine.snapshot.map_or(0, |seen| seen.waiting as u64) + parked.sum::<u64>()
     };
-    let mut family =
-        page.family("vllm:num_requests_running", Kind::Gauge, "Sequences in the batch.");
+    let mut family = page.family("vllm:num_requests_running", Kind::Gauge, "Sequences in the batch.");
     for engine in &scene.engines {
         family.count(&labels(&engine.name), engine.snapshot.map_or(0, |seen| seen.running as u64));
     }
     let help = "Requests that wait: for their function's artifacts or their turn, and in the engine's queue.";
     let mut family = page.family("vllm:num_requests_waiting", Kind::Gauge, help);
     scene.engines.iter().for_each(|engine| family.count(&labels(&engine.name), waiting(engine)));
-    let mut family = page.family("vllm:kv_cache_usage_perc", Kind::Gauge, "Share of KV pages in use, 0 to 1.");
+    let mut family =
+        page.family("vllm:kv_cache_usage_perc", Kind::Gauge, "Share of KV pages in use, 0 to 1.");
     for engine in &scene.engines {
         family.value(&labels(&engine.name), engine.snapshot.map_or(0.0, |seen| usage(&seen)));
     }
@@ -63,7 +63,9 @@ fn engine_counters(page: &mut Page, scene: &Scene) {
         ("coldframe_engine_steps_total", "Steps of the engine.", |seen| seen.steps),
         ("coldframe_engine_failed_steps_total", "Steps that failed as a whole.", |seen| seen.failed_steps),
         ("coldframe_kv_evictions_total", "Cached KV pages given up for others.", |seen| seen.pages.evictions),
-        ("coldframe_slow_readers_total", "Generations ended because nobody read them.", |seen| seen.slow_readers),
+        ("coldframe_slow_readers_total", "Generations ended because nobody read them.", |seen| {
+            seen.slow_readers
+        }),
     ];
     for (name, help, count) in counts {
         let mut family = page.family(name, Kind::Counter, help);
@@ -104,7 +106,8 @@ fn adapters(page: &mut Page, scene: &Scene, now_s: f64) {
         .collect();
     let waiting: Vec<&str> = waiting.into_iter().collect();
     let (resident, most) = (on("gpu"), fits(scene, &having));
-    let help = "When this was true, seconds since 1970; which adapters are on the device, which are waited for.";
+    let help =
+        "When this was true, seconds since 1970; which adapters are on the device, which are waited for.";
     page.family("vllm:lora_requests_info", Kind::Gauge, help).value(
         &[
             ("max_lora", &most.to_string()),
@@ -113,7 +116,8 @@ fn adapters(page: &mut Page, scene: &Scene, now_s: f64) {
         ],
         now_s,
     );
-    let mut family = page.family("vllm:lora_adapter_loaded", Kind::Gauge, "Adapters in memory, one a series.");
+    let mut family =
+        page.family("vllm:lora_adapter_loaded", Kind::Gauge, "Adapters in memory, one a series.");
     for ((name, level), Loaded { pinned, rank }) in &loaded {
         let (pinned, rank) = (pinned.to_string(), rank.to_string());
         family.count(&[("adapter_name", name), ("level", level), ("pinned", &pinned), ("rank", &rank)], 1);
@@ -137,7 +141,8 @@ fn memory(page: &mut Page, seen: &Residency) {
     let mut family = page.family("coldframe_memory_capacity_bytes", Kind::Gauge, help);
     family.count(&[("tier", "device")], seen.device.capacity);
     family.count(&[("tier", "host")], seen.host.capacity);
-    let help = "Memory taken, by tier and use; KV pages count as promised, `leaving` until its last call lets go.";
+    let help =
+        "Memory taken, by tier and use; KV pages count as promised, `leaving` until its last call lets go.";
     let mut family = page.family("coldframe_resident_bytes", Kind::Gauge, help);
     for (what, bytes) in [
         ("backbone", seen.uses.backbone),
@@ -205,7 +210,8 @@ fn moved(page: &mut Page, seen: &Residency) {
 }
 
 fn functions(page: &mut Page, functions: &[FunctionScene]) {
-    let mut family = page.family("coldframe_functions", Kind::Gauge, "Generations that may be called, by state.");
+    let mut family =
+        page.family("coldframe_functions", Kind::Gauge, "Generations that may be called, by state.");
     for (state, word) in [
         (State::Unloaded, "unloaded"),
         (State::Loading, "loading"),

@@ -14,7 +14,8 @@ pub(super) fn write(page: &mut Page, started_s: f64) {
         page.gauge("process_resident_memory_bytes", "Memory of the process, mapped weights included.", bytes);
     }
     if let Some(seconds) = cpu() {
-        page.family("process_cpu_seconds_total", Kind::Counter, "CPU time of the process.").value(&[], seconds);
+        page.family("process_cpu_seconds_total", Kind::Counter, "CPU time of the process.")
+            .value(&[], seconds);
     }
     if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
         page.gauge("process_open_fds", "Open files and sockets.", open.count() as f64);

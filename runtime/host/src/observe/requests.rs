@@ -13,8 +13,21 @@ pub const FUNCTIONS_MAX: usize = 200;
 
 /// Ends of a function's code that are labels; its own words are `own`.
 const ENDS: [&str; 15] = [
-    "out_of_fuel", "deadline", "memory", "table", "stack", "trap", "output", "tokens", "generations", "host_calls",
-    "http_calls", "state", "not_granted", "busy", "instantiate",
+    "out_of_fuel",
+    "deadline",
+    "memory",
+    "table",
+    "stack",
+    "trap",
+    "output",
+    "tokens",
+    "generations",
+    "host_calls",
+    "http_calls",
+    "state",
+    "not_granted",
+    "busy",
+    "instantiate",
 ];
 
 /// A histogram of vLLM's: its name, bounds, help, and where it is in [`Times`].
@@ -22,7 +35,11 @@ type TimeOf = (&'static str, &'static [f64], &'static str);
 
 const TIMES: [TimeOf; 8] = [
     ("vllm:time_to_first_token_seconds", TTFT_S, "From arrival to the first token."),
-    ("vllm:time_per_output_token_seconds", TOKEN_S, "Mean time between a request's tokens, once for each request."),
+    (
+        "vllm:time_per_output_token_seconds",
+        TOKEN_S,
+        "Mean time between a request's tokens, once for each request.",
+    ),
     ("vllm:request_time_per_output_token_seconds", TOKEN_S, "Mean time between a request's tokens."),
     ("vllm:e2e_request_latency_seconds", REQUEST_S, "From arrival to end."),
     ("vllm:request_queue_time_seconds", REQUEST_S, "Parked until admitted, and in the engine's queue."),
@@ -85,8 +102,7 @@ pub(super) struct Requests {
 
 impl Default for Requests {
     fn default() -> Self {
-        let guests =
-            Guests { ends: BTreeMap::new(), fuel: 0, cpu_ns: 0, peak: Histogram::new(GUEST_BYTES) };
+        let guests = Guests { ends: BTreeMap::new(), fuel: 0, cpu_ns: 0, peak: Histogram::new(GUEST_BYTES) };
         Self { models: BTreeMap::new(), functions: BTreeMap::new(), phases: BTreeMap::new(), guests }
     }
 }
@@ -121,7 +137,8 @@ impl Requests {
         if row.ttft_ns == 0 {
             return;
         }
-        let phase = |name: &str| PHASES.iter().position(|known| *known == name).map_or(0, |at| row.phases_ns[at]);
+        let phase =
+            |name: &str| PHASES.iter().position(|known| *known == name).map_or(0, |at| row.phases_ns[at]);
         let decode = row.took_ns.saturating_sub(row.ttft_ns);
         let start = if row.cold == "warm" { "warm" } else { "cold" };
         model.starts.entry(start).or_insert_with(|| Histogram::new(TTFT_S)).observe(seconds(row.ttft_ns));
@@ -184,8 +201,12 @@ impl Requests {
         page.counter("coldframe_guest_fuel_total", "Fuel that functions' code used.", self.guests.fuel);
         page.family("coldframe_guest_cpu_seconds_total", Kind::Counter, "CPU time of functions' code.")
             .value(&[], seconds(self.guests.cpu_ns));
-        page.family("coldframe_guest_memory_peak_bytes", Kind::Histogram, "Peak memory of functions' code, by call.")
-            .histogram(&[], &self.guests.peak);
+        page.family(
+            "coldframe_guest_memory_peak_bytes",
+            Kind::Histogram,
+            "Peak memory of functions' code, by call.",
+        )
+        .histogram(&[], &self.guests.peak);
     }
 
     fn write_models(&self, page: &mut Page) {
@@ -205,7 +226,8 @@ impl Requests {
             let mut family = page.family(name, Kind::Counter, help);
             self.models.iter().for_each(|(model, sums)| family.count(&labels(model), count(sums)));
         }
-        let help = "Choices that ended, by why: `stop`, `length`, `abort` where the caller went, `error`, `other`.";
+        let help =
+            "Choices that ended, by why: `stop`, `length`, `abort` where the caller went, `error`, `other`.";
         let mut family = page.family("vllm:request_success_total", Kind::Counter, help);
         for (model, sums) in &self.models {
             for (why, count) in &sums.finished {

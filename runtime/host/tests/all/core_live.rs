@@ -7,8 +7,7 @@ use crate::tiny::Tiny;
 use coldframe_host::call::{Call, Caller, Cold, Later};
 use coldframe_host::live::ModelOptions;
 use coldframe_host::live::core::{
-    ArtifactSource, BackboneInfo, Budget, Live, LiveOptions, Machine, MachineOptions, NoCode,
-    Unwatched,
+    ArtifactSource, BackboneInfo, Budget, Live, LiveOptions, Machine, MachineOptions, NoCode, Unwatched,
 };
 use coldframe_host::live::logs::Logs;
 use coldframe_host::live::resident::load_adapter;

@@ -483,10 +483,9 @@ impl Executors for Machine {
                     error: if let Ending::Failed(error) = ending { Some(error) } else { None },
                     finished,
                 },
-                Err(error) => Ran {
-                    error: Some(crate::call::CallError::Internal(error.to_string())),
-                    ..Ran::default()
-                },
+                Err(error) => {
+                    Ran { error: Some(crate::call::CallError::Internal(error.to_string())), ..Ran::default() }
+                }
             }
         };
         (answer, Box::pin(done))

@@ -67,7 +67,8 @@ fn metrics_parse_and_hold_every_name_that_gateways_read() {
     let recent = overview["recent"].as_array().expect("a list");
     assert_eq!(recent.len(), 2, "{overview:#}");
     assert_eq!(recent[0]["function"], "f-a");
-    let sum: u64 = recent[0]["phases_ns"].as_object().expect("phases").values().filter_map(Value::as_u64).sum();
+    let sum: u64 =
+        recent[0]["phases_ns"].as_object().expect("phases").values().filter_map(Value::as_u64).sum();
     assert_eq!(Some(sum), recent[0]["ttft_ns"].as_u64(), "phases sum to the time before the first token");
 }
 
@@ -106,7 +107,9 @@ fn the_dashboard_needs_no_key_to_be_there_and_may_run_only_its_own_script() {
         let policy = reply.headers()["content-security-policy"].to_str().expect("text").to_owned();
         (policy, reply.into_body().read_to_string().expect("a page"))
     });
-    let nonce = |policy: &str| policy.split("script-src 'nonce-").nth(1).and_then(|rest| rest.split('\'').next().map(str::to_owned));
+    let nonce = |policy: &str| {
+        policy.split("script-src 'nonce-").nth(1).and_then(|rest| rest.split('\'').next().map(str::to_owned))
+    };
     let [first, second] = pages.each_ref().map(|(policy, _)| nonce(policy).expect("a nonce"));
     assert!(first != second && first.len() == 32, "a nonce is used once");
     assert!(pages[0].0.starts_with("default-src 'none'; ") && pages[0].0.contains("frame-ancestors 'none'"));

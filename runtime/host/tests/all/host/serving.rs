@@ -17,7 +17,8 @@ fn functions_answer_as_their_adapters_and_again_after_a_restart() {
         server.register(&format!("f-{name}"), name).expect(201);
     }
     let models = server.operator("GET", "/v1/models", &Value::Null).expect(200);
-    let ids: Vec<&str> = models.value["data"].as_array().expect("a list").iter().filter_map(|m| m["id"].as_str()).collect();
+    let ids: Vec<&str> =
+        models.value["data"].as_array().expect("a list").iter().filter_map(|m| m["id"].as_str()).collect();
     assert_eq!(ids, ["tiny", "f-a", "f-b", "f-c"]);
     let said: Vec<String> =
         ["tiny", "f-a", "f-b", "f-c"].map(|model| text(&server.say(model).expect(200).value)).to_vec();

@@ -51,7 +51,9 @@ fn spans(batches: &Receiver<(String, Value)>, name: &str) -> (String, Vec<Value>
     for _ in 0..20 {
         let Ok((head, batch)) = batches.recv_timeout(Duration::from_secs(20)) else { break };
         heads.push_str(&head);
-        all.extend(batch["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().expect("spans").iter().cloned());
+        all.extend(
+            batch["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().expect("spans").iter().cloned(),
+        );
         if all.iter().any(|span| span["name"] == name) {
             return (heads, all);
         }
@@ -82,7 +84,10 @@ fn a_call_is_one_trace_with_its_phases_in_order() {
     assert!(heads.contains(CANARY), "the collector's own key goes to the collector");
     assert!(!format!("{all:?}").contains(OPERATOR) && !format!("{all:?}").contains("1111111111111111"));
     let root = all.iter().find(|span| span["name"] == "POST /v1/completions").expect("the exchange");
-    assert_eq!((root["traceId"].as_str(), root["parentSpanId"].as_str()), (Some(trace), Some("b7ad6b7169203331")));
+    assert_eq!(
+        (root["traceId"].as_str(), root["parentSpanId"].as_str()),
+        (Some(trace), Some("b7ad6b7169203331"))
+    );
     assert_eq!(root["kind"], 2);
     let parts: Vec<&Value> = all.iter().filter(|span| span["parentSpanId"] == root["spanId"]).collect();
     let names: Vec<&str> = parts.iter().filter_map(|span| span["name"].as_str()).collect();
@@ -119,7 +124,9 @@ fn no_secret_is_written_anywhere() {
     server.ask("wrong-canary-key-of-tests", "GET", "/admin/v1/functions", &[], "").expect(401);
     server.say("f-a").expect(200);
     let mut said = String::new();
-    for path in ["/metrics", "/info", "/admin/v1/overview", "/admin/v1/keys?tenant=acme", "/admin/v1/audit", "/"] {
+    for path in
+        ["/metrics", "/info", "/admin/v1/overview", "/admin/v1/keys?tenant=acme", "/admin/v1/audit", "/"]
+    {
         said += &server.operator("GET", path, &Value::Null).expect(200).text;
     }
     drop(server);

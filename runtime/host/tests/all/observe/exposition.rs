@@ -20,7 +20,8 @@ pub struct Exposition {
 impl Exposition {
     /// The one series with this name and, among others, these labels.
     pub fn get(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
-        let has = |all: &[(String, String)]| labels.iter().all(|(k, v)| all.iter().any(|(a, b)| a == k && b == v));
+        let has =
+            |all: &[(String, String)]| labels.iter().all(|(k, v)| all.iter().any(|(a, b)| a == k && b == v));
         self.series.iter().find(|((own, all), _)| own == name && has(all)).map(|(_, value)| *value)
     }
 }
@@ -74,7 +75,9 @@ pub fn parse(text: &str) -> Result<Exposition, String> {
 
 fn belongs(name: &str, family: &str, families: &BTreeMap<String, String>) -> bool {
     match families.get(family).map(String::as_str) {
-        Some("histogram") => ["_bucket", "_sum", "_count"].iter().any(|end| name.strip_suffix(end) == Some(family)),
+        Some("histogram") => {
+            ["_bucket", "_sum", "_count"].iter().any(|end| name.strip_suffix(end) == Some(family))
+        }
         Some(_) => name == family,
         None => false,
     }

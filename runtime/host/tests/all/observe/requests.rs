@@ -80,7 +80,10 @@ async fn calls_are_counted_by_backbone_function_and_end() {
         assert_eq!(found, Some(count), "{why}");
     }
     assert_eq!(seen.get("vllm:lora_adapter_load_seconds_count", &[]), Some(1.0));
-    assert_eq!(seen.get("coldframe_load_seconds_sum", &[("artifact", "adapter"), ("tier", "disk")]), Some(0.004));
+    assert_eq!(
+        seen.get("coldframe_load_seconds_sum", &[("artifact", "adapter"), ("tier", "disk")]),
+        Some(0.004)
+    );
     let of = [("tenant", "acme"), ("function", "a\"\\\n")];
     assert_eq!(seen.get("coldframe_function_device_seconds_total", &of), Some(0.5));
     for kind in ["returned", "trap", "own"] {
@@ -118,7 +121,9 @@ async fn series_stay_bounded_whatever_is_called() {
         .series
         .keys()
         .filter(|(name, _)| name == "http_requests_total")
-        .flat_map(|(_, labels)| labels.iter().filter(|(name, _)| name == "method").map(|(_, value)| value.clone()))
+        .flat_map(|(_, labels)| {
+            labels.iter().filter(|(name, _)| name == "method").map(|(_, value)| value.clone())
+        })
         .collect();
     assert_eq!(methods.into_iter().collect::<Vec<_>>(), ["other"]);
 }
