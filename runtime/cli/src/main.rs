@@ -5,8 +5,6 @@ mod backbone;
 mod bench;
 #[cfg(feature = "backbone")]
 mod bench_backbone;
-#[cfg(feature = "sandbox")]
-mod bench_sandbox;
 #[cfg(feature = "host")]
 mod client;
 mod compare;
@@ -88,9 +86,6 @@ enum Command {
     Host(operate::HostArgs),
     #[command(hide = true)]
     BenchReplay(bench::BenchArgs),
-    #[cfg(feature = "sandbox")]
-    #[command(hide = true)]
-    BenchSandbox(bench_sandbox::BenchArgs),
     /// Compile a component from stdin to stdout under bounds of memory (the sandbox runs this in a process of its own)
     #[cfg(feature = "sandbox")]
     #[command(hide = true)]
@@ -169,8 +164,6 @@ fn run(command: Command, ui: &ui::Ui) -> anyhow::Result<()> {
         #[cfg(feature = "host")]
         Command::Host(args) => operate::host(args, ui),
         Command::BenchReplay(args) => bench::run(args, ui),
-        #[cfg(feature = "sandbox")]
-        Command::BenchSandbox(args) => bench_sandbox::run(args, ui),
         #[cfg(feature = "sandbox")]
         Command::SandboxCompile => sandbox_compile(),
         Command::Completions(args) => completions::run(args, Cli::command()),

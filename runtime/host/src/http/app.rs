@@ -260,12 +260,13 @@ pub enum Ended {
     Dropped,
 }
 
-/// An exchange, when it is over. Every text but the request's name is the server's own: labels stay bounded.
+/// An exchange, when it is over. What may be a label is the server's own text and so bounded; `id` and `trace` are for
+/// logs and traces only.
 #[derive(Debug, Clone)]
 pub struct Exchange {
-    /// `x-request-id`: the client's own words where it sent one, no label.
-    pub request: String,
-    /// The trace it is part of.
+    /// `x-request-id`.
+    pub id: String,
+    /// The trace it belongs to, and this server's span.
     pub trace: Trace,
     /// Method.
     pub method: Method,

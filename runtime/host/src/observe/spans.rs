@@ -81,7 +81,7 @@ impl Root {
             ("http.request.method", text(exchange.method.as_str())),
             ("http.route", text(route)),
             ("http.response.status_code", Value::Count(u64::from(exchange.status))),
-            ("coldframe.request_id", text(exchange.request.clone())),
+            ("coldframe.request_id", text(exchange.id.clone())),
         ];
         attributes.extend(exchange.model.clone().map(|model| ("gen_ai.request.model", text(model))));
         if exchange.ended == Ended::Dropped {
@@ -98,7 +98,7 @@ impl Root {
             attributes,
             failed: exchange.status >= 500,
         };
-        Some(Self { request: exchange.request.clone(), calls: exchange.model.is_some(), span })
+        Some(Self { request: exchange.id.clone(), calls: exchange.model.is_some(), span })
     }
 
     /// The exchange and what its call did.

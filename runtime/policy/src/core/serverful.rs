@@ -178,9 +178,11 @@ impl Core {
         }
         self.replicas_due = true;
         self.ensure_replicas();
-        if self.backbones.iter().all(|b| b.replicas.is_empty()) {
+        let emptying = self.devices.iter().any(|d| d.evicting > Bytes::ZERO);
+        if emptying && self.backbones.iter().all(|b| b.replicas.is_empty()) {
             return;
         }
+        // Where no replica fits even on an empty device, they are refused here rather than kept waiting.
         for f in std::mem::take(&mut self.parked) {
             for queued in std::mem::take(&mut self.functions[f.index()].parked) {
                 self.arrived_serverful(queued);

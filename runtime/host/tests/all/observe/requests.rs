@@ -102,7 +102,7 @@ async fn series_stay_bounded_whatever_is_called() {
         Observe::ended(
             &metrics,
             &Exchange {
-                request: "r".to_owned(),
+                id: "r".to_owned(),
                 trace: Trace::of(&http::HeaderMap::new()),
                 method: Method::from_bytes(format!("M{number}").as_bytes()).expect("a method"),
                 route: None,
