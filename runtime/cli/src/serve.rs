@@ -130,6 +130,7 @@ impl ServeArgs {
         config.tls_certificate = self.tls_certificate.or(config.tls_certificate);
         config.tls_key = self.tls_key.or(config.tls_key);
         config.event_log = self.event_log.or(config.event_log);
+        config.traces.overlay(|name| std::env::var(name).ok());
         for root in self.artifact_root {
             let root = std::path::absolute(&root).with_context(|| format!("{}", root.display()))?;
             config.artifacts.roots.push(root);

@@ -6,6 +6,7 @@
 use crate::admin::ingest::IngestOptions;
 use crate::auth::Secret;
 use crate::http::Limits;
+use crate::observe::TraceConfig;
 use serde::Deserialize;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -186,6 +187,8 @@ pub struct HostConfig {
     pub measure_tokens: u32,
     /// Where decisions are logged; without, nowhere.
     pub event_log: Option<PathBuf>,
+    /// Where traces go.
+    pub traces: TraceConfig,
     /// The engine.
     pub engine: EngineConfig,
     /// Artifacts.
@@ -213,6 +216,7 @@ impl Default for HostConfig {
             slo_ttft_ms: 1000,
             measure_tokens: 64,
             event_log: None,
+            traces: TraceConfig::default(),
             engine: EngineConfig::default(),
             artifacts: ArtifactsConfig::default(),
             limits: LimitsConfig::default(),

@@ -8,6 +8,7 @@ use crate::call::{Call, CallEvent, Later, Shape, ToolChoice, Work};
 use crate::catalog::{Catalog, LIVE};
 use crate::live::core::{Live, LiveError, Machine, Residency, Sleep};
 use crate::live::logs::{LogLine, Logs};
+use crate::observe::Metrics;
 use crate::records::{Generation, Names, Settings};
 use crate::store::{LocalFile, Revision};
 use coldframe_backbone::sample::SamplingParams;
@@ -36,6 +37,8 @@ pub struct Control {
     pub components: Components,
     /// What functions' code logged.
     pub logs: Arc<Logs>,
+    /// The last requests.
+    pub metrics: Arc<Metrics>,
     /// Tells the edge to take no more.
     pub shutdown: tokio::sync::watch::Sender<bool>,
 }
@@ -240,6 +243,7 @@ impl LiveControl for Control {
                 "object": "overview",
                 "backbones": self.backbones(),
                 "residency": seen,
+                "recent": self.metrics.recent(tenant.as_deref()),
             }))
         })
     }

@@ -8,7 +8,6 @@ mod artifacts;
 mod code;
 mod config;
 mod control;
-mod counters;
 mod feed;
 mod identify;
 mod ledger;
@@ -16,6 +15,7 @@ mod lora;
 mod machine;
 mod names;
 mod quotas;
+mod scene;
 mod start;
 mod state;
 

@@ -3,7 +3,6 @@
 use super::code::Components;
 use super::config::{ConfigError, HostConfig, LoraModule};
 use super::control::{self, Control};
-use super::counters::Counters;
 use super::feed::Feed;
 use super::identify::Keys;
 use super::ledger::StoreLedger;
@@ -25,6 +24,7 @@ use crate::http::{auth, server, tls};
 use crate::live::core::{BackboneInfo, Budget, EventLog, Live, LiveOptions, Machine, MachineOptions};
 use crate::live::logs::Logs;
 use crate::live::model::ModelOptions;
+use crate::observe::{Look, Metrics, Tracer};
 use crate::quota::Quotas;
 use crate::records::Scope;
 use crate::store::clock::{Clock, SystemClock};
@@ -37,7 +37,7 @@ use coldframe_policy::units::BackboneId;
 use coldframe_sandbox::{Compiler, Sandbox, SandboxOptions};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -160,7 +160,9 @@ impl Host {
         });
         let ledger = Ledger::start(store.journal(), Book::Ledger);
         let backbones = open_backbones(&config, &machine, clock.wall_ms()).await?;
-        let (live, decisions) = decide(&config, &machine, &backbones, &ledger).await?;
+        let metrics =
+            Arc::new(Metrics::new(Tracer::start(&config.traces).map_err(io("the thread of traces"))?));
+        let (live, decisions) = decide(&config, &machine, &backbones, &ledger, metrics.clone()).await?;
 
         let (shutdown, _) = watch::channel(false);
         let names: Vec<String> = backbones.infos.iter().map(|info| info.name.clone()).collect();
@@ -171,6 +173,7 @@ impl Host {
             catalog: catalog.clone(),
             components,
             logs,
+            metrics: metrics.clone(),
             shutdown: shutdown.clone(),
         });
         let parts = Parts {
@@ -186,8 +189,8 @@ impl Host {
         feed.catch_up(&live, &mut changes).await;
         tokio::spawn(feed.follow(live.clone(), changes));
 
-        let counters = Arc::new(Counters::default());
-        counters.watch(control.clone());
+        let look: Weak<dyn Look> = Arc::downgrade(&(control.clone() as Arc<dyn Look>));
+        metrics.watch(look);
         let behind = Behind {
             caller: Arc::new(Metered {
                 live: live.clone(),
@@ -209,7 +212,7 @@ impl Host {
                 asleep: false.into(),
                 broken: Box::new(move || store.broken()),
             }),
-            observe: counters,
+            observe: metrics,
         };
         let limits = config.edge_limits();
         let grace = limits.grace;
@@ -219,7 +222,8 @@ impl Host {
             runtime_lora_updating: config.runtime_lora_updating,
             endpoint: Some(address.to_string()),
         };
-        let routes = crate::admin::routes::all(&admin);
+        let mut routes = crate::admin::routes::all(&admin);
+        routes.extend(crate::dashboard::routes());
         let app = App::new(behind, settings, routes, crate::admin::schemas::all());
         let host =
             Self { address, admin, app, listener, certificates, live, decisions, ledger, shutdown, grace };
@@ -342,6 +346,7 @@ async fn decide(
     machine: &Machine,
     backbones: &Opened,
     ledger: &Ledger,
+    witness: Arc<Metrics>,
 ) -> Result<(Live, JoinHandle<()>), StartError> {
     let text = match config.policy.ends_with(".toml") || config.policy.contains('/') {
         true => std::fs::read_to_string(&config.policy).map_err(io(config.policy.clone()))?,
@@ -365,6 +370,7 @@ async fn decide(
             make
         }),
         ledger: Arc::new(StoreLedger(ledger.clone())),
+        witness,
         checked: false,
     };
     Live::start(options, Arc::new(machine.clone())).map_err(io("the event log"))

@@ -293,7 +293,7 @@ pub trait Observe: Send + Sync + 'static {
     /// A connection was refused or closed: `full`, `handshake`, `idle`, `write_idle`.
     fn closed(&self, why: &'static str);
     /// Everything measured, as Prometheus text.
-    fn metrics(&self) -> String;
+    fn metrics(&self) -> Later<'_, String>;
 }
 
 /// Everything behind the edge.

@@ -70,7 +70,7 @@ pub async fn version(_ask: Ask) -> Result<Reply> {
 /// # Errors
 /// None.
 pub async fn metrics(ask: Ask) -> Result<Reply> {
-    let text = ask.app.behind.observe.metrics();
+    let text = ask.app.behind.observe.metrics().await;
     Ok(body::bytes(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text))
 }
 

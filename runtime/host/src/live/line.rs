@@ -1,6 +1,6 @@
 //! The line to the caller: events in order, the first one with where the time went.
 
-use crate::call::{CallError, CallEvent, Cold, Phases};
+use crate::call::{CallError, CallEvent, Cold, Finish, Phases};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -53,6 +53,7 @@ struct Inner {
     by_code: bool,
     engine: Mutex<Engine>,
     first: OnceLock<Phases>,
+    finished: Mutex<Vec<Finish>>,
 }
 
 impl Line {
@@ -65,11 +66,15 @@ impl Line {
             by_code,
             engine: Mutex::default(),
             first: OnceLock::new(),
+            finished: Mutex::default(),
         }))
     }
 
     /// Sends an event; waits while the caller is slow.
     pub(super) async fn send(&self, event: CallEvent) -> Result<(), Stop> {
+        if let CallEvent::Done { finish, .. } = &event {
+            self.0.finished.lock().unwrap_or_else(PoisonError::into_inner).push(finish.clone());
+        }
         self.0.events.send(Ok(event)).await.map_err(|_| Stop::Gone)
     }
 
@@ -85,6 +90,11 @@ impl Line {
     /// Phases and coldness, once the first token was told.
     pub(super) fn told(&self) -> Option<(Phases, Cold)> {
         self.0.first.get().map(|phases| (*phases, self.0.before.cold))
+    }
+
+    /// Why each choice ended, of those that did.
+    pub(super) fn finished(&self) -> Vec<Finish> {
+        std::mem::take(&mut *self.0.finished.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Waits until the caller has gone.

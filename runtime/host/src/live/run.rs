@@ -8,7 +8,7 @@ use super::logs::Logs;
 use super::model::Model;
 use super::resident::Resident;
 use super::state::StateStore;
-use crate::call::{Answer, Call, CallError, CallEvent, Cold, Phases, Usage};
+use crate::call::{Answer, Call, CallError, CallEvent, Cold, Finish, Phases, Usage};
 use coldframe_backbone::kv::TenantId;
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
@@ -69,6 +69,8 @@ pub struct Outcome {
     pub first: Option<(Phases, Cold)>,
     /// From arrival to end.
     pub took: Duration,
+    /// Why each choice ended, of those that did.
+    pub finished: Vec<Finish>,
 }
 
 /// Starts a call on a task of its own.
@@ -98,7 +100,8 @@ pub async fn run_call(call: Call, place: Place, before: Before, events: Events) 
     place.meter.settled().await;
     let usage = usage(&place.meter, &spent);
     let ending = tokio::time::timeout(PATIENCE, end(stopped, usage, &line)).await.unwrap_or(Ending::Dropped);
-    Outcome { ending, usage, first: line.told(), took: Instant::now().saturating_duration_since(arrived) }
+    let took = Instant::now().saturating_duration_since(arrived);
+    Outcome { ending, usage, first: line.told(), took, finished: line.finished() }
 }
 
 /// Tells the caller the end.

@@ -7,7 +7,7 @@ use crate::tiny::Tiny;
 use coldframe_host::call::{Call, Caller, Cold, Later};
 use coldframe_host::live::ModelOptions;
 use coldframe_host::live::core::{
-    ArtifactSource, BackboneInfo, Budget, Live, LiveOptions, Machine, MachineOptions, NoCode,
+    ArtifactSource, BackboneInfo, Budget, Live, LiveOptions, Machine, MachineOptions, NoCode, Unwatched,
 };
 use coldframe_host::live::logs::Logs;
 use coldframe_host::live::resident::load_adapter;
@@ -106,6 +106,7 @@ async fn three_functions_with_room_for_one_answer_as_alone() {
         max_calls: 100,
         log: None,
         ledger: ledger.clone(),
+        witness: Arc::new(Unwatched),
         checked: true,
     };
     let (live, task) = Live::start(live_options, Arc::new(machine.clone())).expect("it starts");

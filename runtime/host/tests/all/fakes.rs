@@ -8,7 +8,7 @@ use coldframe_host::live::Before;
 use coldframe_host::live::core::seam::{Arrived, Held, Pieces, Ran, Size};
 use coldframe_host::live::core::{
     BackboneInfo, Budget, CatalogChange, Estimates, EventLog, Executors, FunctionInfo, FunctionKey, Live,
-    LiveOptions,
+    LiveOptions, Unwatched,
 };
 use coldframe_host::meter::{LedgerSink, MemoryLedger};
 use coldframe_host::records::{AdapterRecord, Generation, Names, Settings};
@@ -157,7 +157,7 @@ impl Executors for Fakes {
             let usage = Usage { prompt_tokens: 4, completion_tokens: 2, device_ns: 1000, ..Usage::default() };
             let _ = events.send(Ok(CallEvent::Done { choice: 0, finish: Finish::Stop })).await;
             let _ = events.send(Ok(CallEvent::End { usage })).await;
-            Ran { usage, phases: Some(phases), error: None, dropped }
+            Ran { usage, phases: Some(phases), dropped, finished: vec![Finish::Stop], ..Ran::default() }
         };
         // The future is the driver's to await, and the caller's events must come even so.
         (Answer { events: receiver }, Box::pin(done))
@@ -258,6 +258,7 @@ impl Bench {
             max_calls: 500,
             log: Some(Box::new(move |header| EventLog::to(to, header, u64::MAX))),
             ledger: ledger.clone() as Arc<dyn LedgerSink>,
+            witness: Arc::new(Unwatched),
             checked: true,
         };
         let (live, task) = Live::start(options, fakes.clone()).expect("it starts");

@@ -13,6 +13,7 @@ mod live_code;
 mod live_component;
 mod live_real;
 mod meter;
+mod observe;
 mod quota;
 mod store;
 mod tiny;

@@ -96,12 +96,10 @@ impl End {
 impl Drop for End {
     fn drop(&mut self) {
         let panicked = || Ran {
-            usage: Default::default(),
-            phases: None,
             error: Some(CallError::Internal(
                 "the call's task ended early; the host's log says why".to_owned(),
             )),
-            dropped: false,
+            ..Ran::default()
         };
         let ran = self.ran.take().unwrap_or_else(panicked);
         // The driver outlives its reports, or nobody listens any more.
@@ -152,7 +150,7 @@ impl Driver {
                 Err(why) => {
                     let error = CallError::Start(why);
                     drop(answer.send(Err(error.clone())));
-                    Ran { usage: Default::default(), phases: None, error: Some(error), dropped: false }
+                    Ran { error: Some(error), ..Ran::default() }
                 }
             };
             drop(lease);

@@ -9,7 +9,7 @@ use super::functions::{Estimates, Functions};
 use super::handle::{LiveOptions, Sleep, Wish, overloaded};
 use super::metering::Metering;
 use super::residency::{self, Counters, Residency, count, tier_name};
-use super::seam::{Arrived, Executors, FunctionInfo, FunctionKey, Ran, Size};
+use super::seam::{Arrived, Executors, FunctionInfo, FunctionKey, Load, Ran, Size};
 use super::stages::{Stage, Stages, dead, release, stage};
 use crate::call::{Answer, Call, CallError};
 use coldframe_policy::artifact::{Class, Tier};
@@ -161,7 +161,7 @@ impl Driver {
             shared: BTreeMap::new(),
             requests: BTreeMap::new(),
             counters: Counters::default(),
-            metering: Metering::new(options.ledger, weights, started_ms),
+            metering: Metering::new(options.ledger, options.witness, weights, started_ms),
             reports,
             reign: 0,
             failure: None,
@@ -227,6 +227,7 @@ impl Driver {
         if let Some(log) = &mut self.log {
             log.add(self.now, &Line::Event { at: self.now, event: event.clone() });
         }
+        let cause = cause(&event);
         self.core.handle(self.now, event, &mut actions);
         if let Some(log) = &mut self.log {
             actions.iter().for_each(|action| log.add(self.now, &Line::Action(action.clone())));
@@ -234,7 +235,7 @@ impl Driver {
         if self.checked {
             assert_eq!(self.core.contradiction(), None, "the book contradicts itself");
         }
-        actions.into_iter().for_each(|action| self.act(action));
+        actions.into_iter().for_each(|action| self.act(action, cause));
     }
 
     pub(super) fn note(&mut self, line: &Line) {
@@ -257,6 +258,7 @@ impl Driver {
             }
             Message::AskPolicy(answer) => drop(answer.send(Box::new(self.core.config.clone()))),
             Message::Look(answer) => {
+                self.metering.byte_seconds(&mut self.counters);
                 let seen = residency::look(&self.core, &self.functions, self.now, &self.counters);
                 let _ = answer.send(Box::new(seen));
             }
@@ -376,6 +378,12 @@ impl Driver {
     ) {
         let outcome = if result.is_ok() { "ok" } else { "failed" };
         count(&mut self.counters.loads, format!("{}/{}/{outcome}", class.name(), tier_name(from)), 1);
+        let arrived = result.as_ref().ok().and_then(Option::as_ref);
+        self.metering.loaded(Load {
+            class,
+            from: arrived.map_or(from, |arrived| arrived.from),
+            took: arrived.map(|arrived| arrived.read + arrived.load),
+        });
         self.staged_changed |= class == Class::Adapter;
         match result {
             Ok(arrived) => {
@@ -395,7 +403,7 @@ impl Driver {
         }
     }
 
-    fn act(&mut self, action: Action) {
+    fn act(&mut self, action: Action, cause: &'static str) {
         match action {
             Action::Route { .. } => {}
             Action::Admit { instance, batch } => {
@@ -405,7 +413,7 @@ impl Driver {
                 self.load(instance, class, function, from)
             }
             Action::Evict { instance, device, class, to, bytes } => {
-                count(&mut self.counters.evictions, format!("{}/{}", class.name(), tier_name(to)), 1);
+                count(&mut self.counters.evictions, format!("{}/{}/{cause}", class.name(), tier_name(to)), 1);
                 self.evict(instance, device, class, bytes);
             }
             Action::StartInstance { instance, device, function, ready } => {
@@ -584,5 +592,17 @@ impl Driver {
             Staged::Backbone(_) => None,
         });
         self.executors.keep_staged(functions.collect());
+    }
+}
+
+/// Why the core lets something go, by what it was told last.
+fn cause(event: &Event) -> &'static str {
+    match event {
+        Event::TimerFired(_) => "keep-alive",
+        Event::FunctionSlept { .. } => "sleep",
+        Event::FunctionRemoved(_) => "removed",
+        Event::PolicyChanged(_) => "policy",
+        Event::LoadFailed { .. } => "failed",
+        _ => "room",
     }
 }

@@ -4,7 +4,7 @@ use super::driver::{self, Driver, Message};
 use super::events::EventLog;
 use super::functions::{Estimates, backbone_named};
 use super::residency::Residency;
-use super::seam::{Executors, FunctionInfo, FunctionKey};
+use super::seam::{Executors, FunctionInfo, FunctionKey, Witness};
 use crate::call::{Answer, Call, CallError, Caller, Later};
 use crate::meter::LedgerSink;
 use crate::records::{Generation, Names};
@@ -53,6 +53,8 @@ pub struct LiveOptions {
     pub log: Option<MakeLog>,
     /// Where ledger rows go.
     pub ledger: Arc<dyn LedgerSink>,
+    /// Who watches calls and loads end.
+    pub witness: Arc<dyn Witness>,
     /// Look for contradictions in the book after every event: for tests, costs time that grows with the fleet.
     pub checked: bool,
 }

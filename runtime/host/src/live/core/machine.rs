@@ -476,18 +476,16 @@ impl Executors for Machine {
             let outcome = outcome.await;
             drop(pieces);
             match outcome {
-                Ok(Outcome { ending, usage, first, .. }) => Ran {
+                Ok(Outcome { ending, usage, first, finished, .. }) => Ran {
                     usage,
                     phases: first.map(|(phases, _)| phases),
                     dropped: ending == Ending::Dropped,
                     error: if let Ending::Failed(error) = ending { Some(error) } else { None },
+                    finished,
                 },
-                Err(error) => Ran {
-                    usage: Default::default(),
-                    phases: None,
-                    error: Some(crate::call::CallError::Internal(error.to_string())),
-                    dropped: false,
-                },
+                Err(error) => {
+                    Ran { error: Some(crate::call::CallError::Internal(error.to_string())), ..Ran::default() }
+                }
             }
         };
         (answer, Box::pin(done))

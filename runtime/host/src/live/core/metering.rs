@@ -4,14 +4,15 @@
 
 use super::admission::Request;
 use super::functions::Functions;
-use super::seam::{FunctionInfo, Ran};
+use super::residency::Counters;
+use super::seam::{FunctionInfo, Load, Ran, Witness};
 use crate::call::Phases;
 use crate::meter::{Keepers, LedgerRow, LedgerSink, Outcome, RequestRow, ResidencyRow, Thing};
 use coldframe_policy::artifact::Class;
 use coldframe_policy::core::Core;
 use coldframe_policy::core::book::{Place, Staged};
 use coldframe_policy::units::{BackboneId, FunctionId, Nanos};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,9 +27,48 @@ enum Resident {
     Backbone(BackboneId),
 }
 
+impl Resident {
+    fn tier(&self) -> &'static str {
+        match self {
+            Self::Adapter(_, tier) => tier,
+            Self::Code(_) => "host",
+            Self::Backbone(_) => "device",
+        }
+    }
+}
+
+/// Bytes in a tier, and of them those that no call runs on.
+#[derive(Debug, Clone, Copy, Default)]
+struct Amount {
+    held: u128,
+    idle: u128,
+}
+
+/// Bytes times time, by tier: counted at every look with what was there since the one before.
+#[derive(Debug, Default)]
+struct Integral {
+    last: Nanos,
+    now: BTreeMap<&'static str, Amount>,
+    byte_ns: BTreeMap<&'static str, Amount>,
+}
+
+impl Integral {
+    fn advance(&mut self, now: Nanos, next: BTreeMap<&'static str, Amount>) {
+        let ns = u128::from(now.saturating_sub(self.last).0);
+        for (tier, amount) in std::mem::replace(&mut self.now, next) {
+            let sum = self.byte_ns.entry(tier).or_default();
+            sum.held += amount.held * ns;
+            sum.idle += amount.idle * ns;
+        }
+        self.last = now;
+    }
+}
+
 /// See the module.
 pub(super) struct Metering {
     sink: Arc<dyn LedgerSink>,
+    witness: Arc<dyn Witness>,
+    integral: Integral,
     backbones: Vec<(String, u64)>,
     started_ms: u64,
     since: BTreeMap<Resident, (Nanos, u64)>,
@@ -36,20 +76,55 @@ pub(super) struct Metering {
 }
 
 impl Metering {
-    pub(super) fn new(sink: Arc<dyn LedgerSink>, backbones: Vec<(String, u64)>, started_ms: u64) -> Self {
-        Self { sink, backbones, started_ms, since: BTreeMap::new(), keepers: BTreeMap::new() }
+    pub(super) fn new(
+        sink: Arc<dyn LedgerSink>,
+        witness: Arc<dyn Witness>,
+        backbones: Vec<(String, u64)>,
+        started_ms: u64,
+    ) -> Self {
+        Self {
+            sink,
+            witness,
+            integral: Integral::default(),
+            backbones,
+            started_ms,
+            since: BTreeMap::new(),
+            keepers: BTreeMap::new(),
+        }
+    }
+
+    /// A load is over.
+    pub(super) fn loaded(&self, load: Load) {
+        self.witness.loaded(load);
+    }
+
+    /// Puts bytes times seconds, as of the last look, among the counters.
+    pub(super) fn byte_seconds(&self, counters: &mut Counters) {
+        let seconds = |byte_ns: u128| u64::try_from(byte_ns / 1_000_000_000).unwrap_or(u64::MAX);
+        for (tier, sum) in &self.integral.byte_ns {
+            counters.resident_byte_s.insert((*tier).to_owned(), seconds(sum.held));
+            counters.idle_byte_s.insert((*tier).to_owned(), seconds(sum.idle));
+        }
     }
 
     /// Reads the book: what came, what went, who needs the backbones.
     pub(super) fn look(&mut self, now: Nanos, core: &Core, functions: &Functions) {
         let mut here: BTreeMap<Resident, u64> = BTreeMap::new();
         let mut needing: BTreeMap<BackboneId, Vec<FunctionId>> = BTreeMap::new();
+        let mut busy: BTreeSet<Resident> = BTreeSet::new();
+        let mut runs = |f: FunctionId, b: BackboneId| {
+            let adapters = ["device", "host"].map(|tier| Resident::Adapter(f, tier));
+            busy.extend(adapters.into_iter().chain([Resident::Code(f), Resident::Backbone(b)]));
+        };
         for instance in core.instances().iter().filter(|instance| instance.alive) {
             let has = |class: Class| instance.have[class as usize] == Place::Here;
             let b = instance.backbone;
             match instance.function {
                 Some(f) => {
                     let spec = &core.function(f).spec;
+                    if instance.running > 0 {
+                        runs(f, b);
+                    }
                     if has(Class::Adapter) && spec.adapter.0 > 0 {
                         here.insert(Resident::Adapter(f, "device"), spec.adapter.0);
                     }
@@ -66,6 +141,7 @@ impl Metering {
                     for (&f, slot) in instance.slots.iter().filter(|(_, slot)| slot.here) {
                         here.insert(Resident::Adapter(f, "device"), core.function(f).spec.adapter.0);
                         if slot.users > 0 {
+                            runs(f, b);
                             needing.entry(b).or_default().push(f);
                         }
                     }
@@ -83,6 +159,13 @@ impl Metering {
                 here.insert(Resident::Adapter(*f, "host"), bytes.0);
             }
         }
+        let mut amounts: BTreeMap<&'static str, Amount> = BTreeMap::new();
+        for (what, bytes) in &here {
+            let amount = amounts.entry(what.tier()).or_default();
+            amount.held += u128::from(*bytes);
+            amount.idle += if busy.contains(what) { 0 } else { u128::from(*bytes) };
+        }
+        self.integral.advance(now, amounts);
         self.turn(now, &here, functions);
         for (what, bytes) in here {
             self.since.entry(what).or_insert((now, bytes));
@@ -117,9 +200,9 @@ impl Metering {
 
     fn residency(&mut self, what: Resident, (since, bytes): (Nanos, u64), now: Nanos, functions: &Functions) {
         let (thing, tier) = match what {
-            Resident::Adapter(_, tier) => (Thing::Adapter, tier),
-            Resident::Code(_) => (Thing::Code, "host"),
-            Resident::Backbone(_) => (Thing::Backbone, "device"),
+            Resident::Adapter(..) => (Thing::Adapter, what.tier()),
+            Resident::Code(_) => (Thing::Code, what.tier()),
+            Resident::Backbone(_) => (Thing::Backbone, what.tier()),
         };
         let mut row = ResidencyRow {
             tenant: String::new(),
@@ -159,7 +242,7 @@ impl Metering {
         let ns = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let phases = ran.phases.unwrap_or_default();
         let (kv, admitted) = request.held(now);
-        self.sink.append(LedgerRow::Request(Box::new(RequestRow {
+        let row = Box::new(RequestRow {
             id: request.id().to_owned(),
             tenant: info.key.names.tenant.clone(),
             function: info.key.names.function.clone(),
@@ -184,7 +267,9 @@ impl Metering {
             guest_bytes: ran.usage.guest_bytes,
             ttft_ns: ns(phases.total()),
             phases_ns: in_order(&phases).map(ns),
-        })));
+        });
+        self.witness.ended(&row, ran);
+        self.sink.append(LedgerRow::Request(row));
     }
 }
 

@@ -21,4 +21,4 @@ pub use functions::Estimates;
 pub use handle::{BackboneInfo, Budget, CatalogChange, Live, LiveError, LiveOptions, Sleep};
 pub use machine::{ArtifactSource, Machine, MachineOptions, NoCode};
 pub use residency::{Counters, FunctionResidency, Residency, State};
-pub use seam::{Executors, FunctionInfo, FunctionKey};
+pub use seam::{Executors, FunctionInfo, FunctionKey, Load, Ran, Unwatched, Witness};

@@ -84,7 +84,7 @@ pub struct DeviceUses {
 pub struct Counters {
     /// Loads by class, tier they came from and outcome: `adapter/disk/ok`.
     pub loads: BTreeMap<String, u64>,
-    /// Evictions by class and tier they went to: `adapter/host`.
+    /// Evictions by class, tier they went to and reason: `adapter/host/keep-alive`.
     pub evictions: BTreeMap<String, u64>,
     /// Requests by the farthest class they waited for: `warm`, `adapter`, `backbone`, …
     pub cold_starts: BTreeMap<String, u64>,
@@ -102,13 +102,18 @@ pub struct Counters {
     pub cancelled: u64,
     /// Changes of policy.
     pub policies: u64,
+    /// Bytes times seconds held, by tier: what memory cost.
+    pub resident_byte_s: BTreeMap<String, u64>,
+    /// Of these, while no call ran on what was held.
+    pub idle_byte_s: BTreeMap<String, u64>,
 }
 
 pub(super) fn count(map: &mut BTreeMap<String, u64>, key: impl Into<String>, by: u64) {
     *map.entry(key.into()).or_default() += by;
 }
 
-pub(super) fn tier_name(tier: Tier) -> &'static str {
+/// A tier, in one word.
+pub fn tier_name(tier: Tier) -> &'static str {
     match tier {
         Tier::Remote => "remote",
         Tier::Disk => "disk",

@@ -3,10 +3,11 @@
 //! The driver asks for pieces and holds them; dropping the last hold is what frees memory, so a running call keeps what
 //! it runs on. [`super::machine`] is the real worker; tests drive the same seam with one that obeys them.
 
-use crate::call::{Answer, Call, CallError, Later, Phases, Usage};
+use crate::call::{Answer, Call, CallError, Finish, Later, Phases, Usage};
 use crate::live::Before;
+use crate::meter::RequestRow;
 use crate::records::{Digest, Generation, Names};
-use coldframe_policy::artifact::Tier;
+use coldframe_policy::artifact::{Class, Tier};
 use coldframe_policy::units::BackboneId;
 use serde::{Deserialize, Serialize};
 use std::any::Any;
@@ -78,7 +79,7 @@ pub struct Size {
 }
 
 /// What became of a call that ran.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ran {
     /// What it used.
     pub usage: Usage,
@@ -88,6 +89,36 @@ pub struct Ran {
     pub error: Option<CallError>,
     /// Whether the caller went away before the end.
     pub dropped: bool,
+    /// Why each choice ended, of those that did.
+    pub finished: Vec<Finish>,
+}
+
+/// A load that is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// What was brought.
+    pub class: Class,
+    /// Where from: where it really was, once it came.
+    pub from: Tier,
+    /// How long reading and packing took; `None` where it failed or there was nothing to bring.
+    pub took: Option<Duration>,
+}
+
+/// Watches what the core's task sees end. It must not block: the task waits for it.
+pub trait Witness: Send + Sync + 'static {
+    /// A call that ran has ended.
+    fn ended(&self, row: &RequestRow, ran: &Ran);
+    /// A load is over.
+    fn loaded(&self, load: Load);
+}
+
+/// Watches nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unwatched;
+
+impl Witness for Unwatched {
+    fn ended(&self, _: &RequestRow, _: &Ran) {}
+    fn loaded(&self, _: Load) {}
 }
 
 /// Carries out what the core asks for. Futures outlive the borrow: the driver spawns them.

@@ -2,8 +2,10 @@
 
 mod functions;
 mod ingest;
+mod observing;
 mod serving;
 mod tenancy;
+mod tracing;
 
 use crate::tiny::Tiny;
 use coldframe_host::auth::Secret;

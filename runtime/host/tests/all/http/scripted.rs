@@ -368,8 +368,8 @@ impl Observe for Scripted {
         self.0.closed.lock().unwrap().push(why);
     }
 
-    fn metrics(&self) -> String {
-        "up 1\n".into()
+    fn metrics(&self) -> Later<'_, String> {
+        Box::pin(async { "up 1\n".into() })
     }
 }
 
