@@ -1,6 +1,6 @@
 //! `coldframe bench`: how fast a backbone is here, with and without adapters, and how near to what the machine could do.
 
-mod adapters;
+pub mod adapters;
 mod memory;
 mod speed;
 
