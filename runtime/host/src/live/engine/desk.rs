@@ -60,8 +60,8 @@ impl Seat {
     }
 
     /// Tells the reader, if there still is one.
-    fn tell(&self, choice: usize, what: Happened) {
-        let event = JobEvent { choice: choice as u32, at: Instant::now(), what };
+    fn tell(&self, choice: usize, what: Happened, at: Instant) {
+        let event = JobEvent { choice: choice as u32, at, what };
         if self.sender.try_send(event).is_err() {
             // Full is ruled out by the slack of the buffer; closed is a reader that has gone.
             self.flags.cancelled.store(true, Ordering::SeqCst);
@@ -72,7 +72,7 @@ impl Seat {
     fn fail(&mut self, error: &JobError) {
         for choice in 0..self.alive.len() {
             if std::mem::take(&mut self.alive[choice]) {
-                self.tell(choice, Happened::Failed(error.clone()));
+                self.tell(choice, Happened::Failed(error.clone()), Instant::now());
             }
         }
     }
@@ -231,9 +231,10 @@ impl Desk {
     }
 
     fn step(&mut self) {
+        let begun = Instant::now();
         // A panic in the executor leaves the engine in a state that no one knows.
         match catch_unwind(AssertUnwindSafe(|| self.engine.step())) {
-            Ok(Ok(step)) => self.deliver(step),
+            Ok(Ok(step)) => self.deliver(step, begun),
             Ok(Err(error)) => self.lost(error),
             Err(panic) => {
                 let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -257,7 +258,7 @@ impl Desk {
         std::mem::take(&mut self.seats).values_mut().for_each(|seat| seat.fail(error));
     }
 
-    fn deliver(&mut self, step: Step) {
+    fn deliver(&mut self, step: Step, begun: Instant) {
         let parts = self.parts(&step);
         self.counts.steps += 1;
         self.counts.preempted += step.stats.preempted as u64;
@@ -268,7 +269,7 @@ impl Desk {
         // Whoever hears of an end sees its seat and pages free.
         self.publish();
         for event in step.events {
-            self.hand_out(event);
+            self.hand_out(event, begun);
         }
         self.hold_back();
         self.publish();
@@ -292,7 +293,8 @@ impl Desk {
         parts
     }
 
-    fn hand_out(&mut self, event: Event) {
+    /// Tells a job what a step that began then did for it.
+    fn hand_out(&mut self, event: Event, begun: Instant) {
         let Some((first, seat)) = self.seats.range_mut(..=event.sequence).next_back() else { return };
         let (first, choice) = (*first, (event.sequence.0 - first.0) as usize);
         // Ends of a job that was ended here already name choices of no seat.
@@ -301,6 +303,8 @@ impl Desk {
         }
         let ended = matches!(event.what, What::Done { .. } | What::Failed { .. });
         seat.alive[choice] = !ended;
+        // A prompt is taken up as the step begins; everything else is there when it ends.
+        let at = if matches!(event.what, What::Started { .. }) { begun } else { Instant::now() };
         let what = match event.what {
             What::Started { prompt, cached } => {
                 if !std::mem::replace(&mut seat.started, true) {
@@ -315,7 +319,7 @@ impl Desk {
             What::Done { reason, text, usage } => Happened::Done { reason, text, usage },
             What::Failed { error, .. } => Happened::Failed(JobError::Backbone(Arc::new(error))),
         };
-        seat.tell(choice, what);
+        seat.tell(choice, what, at);
         if ended && !seat.alive.contains(&true) {
             self.seats.remove(&first);
         }
