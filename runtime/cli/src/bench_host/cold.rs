@@ -18,7 +18,7 @@ use std::time::Instant;
 /// Tokens of a prompt: what the host measures itself with.
 const PROMPT: usize = 64;
 /// MiB beside weights and adapters: KV pages of the few calls of this part, with room to spare.
-const KV_MIB: u64 = 16;
+const KV_MIB: u64 = 8;
 /// Warm calls that the first call after a crash is compared with.
 const WARM: u64 = 15;
 

@@ -68,6 +68,8 @@ pub fn measure(bench: &Bench<'_>, figures: &mut Figures) -> Result<()> {
         server = match Server::start(&crash.settings) {
             Ok(server) => server,
             Err(error) => {
+                // Ctrl-C ends the servers too; that is no loss.
+                bench.ui.check()?;
                 lost.push(format!("round {round}: {error:#}"));
                 break;
             }

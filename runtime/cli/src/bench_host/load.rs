@@ -22,6 +22,8 @@ const FUNCTIONS: usize = 50;
 const SKEW: f64 = 0.9;
 /// Callers, and seconds, that find out what the server can take.
 const PROBE: (usize, Duration) = (16, Duration::from_secs(5));
+/// Rows of the ledger are durable within a second.
+const DURABLE: Duration = Duration::from_millis(1500);
 /// The first token that the host promises without being told otherwise, milliseconds.
 const SLO_MS: f64 = 1000.0;
 
@@ -92,6 +94,7 @@ pub fn measure(bench: &Bench<'_>, figures: &mut Figures) -> Result<()> {
         client.register(&name(index), &bench.signed.join(STYLES[index % STYLES.len()]))?;
     }
     let rate = probe(&client, &answers)? * bench.args.share;
+    std::thread::sleep(DURABLE);
     let before = requests(&client)?;
     let seconds = bench.args.minutes.map_or(bench.args.seconds, |minutes| minutes * 60);
     let planned = plan(bench, &answers, rate, seconds as f64);
@@ -104,11 +107,11 @@ pub fn measure(bench: &Bench<'_>, figures: &mut Figures) -> Result<()> {
         bench.ui.warn(fault);
     }
     tell(&tally, &planned, took, rate)?;
-    // Rows of the ledger are durable within a second.
-    std::thread::sleep(Duration::from_millis(1500));
+    std::thread::sleep(DURABLE);
     let rows = requests(&client)? - before;
     let answered = (tally.right + tally.wrong) as f64;
     print(&format!("rows of the ledger: {rows}, answers: {answered}\n"))?;
+    figures.insert("ledger_rows_off".to_owned(), json!((rows - answered).abs()));
     tell_memory(&memory, figures)?;
     figures.insert("wrong_adapter_answers".to_owned(), json!(tally.wrong));
     figures.insert("lost_answers".to_owned(), json!(tally.lost));

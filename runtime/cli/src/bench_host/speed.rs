@@ -18,7 +18,7 @@ const STREAMS: usize = 16;
 /// Tokens of their prompts, as `coldframe bench` has them.
 const DECODE_PROMPT: usize = 64;
 /// Tokens of each answer.
-const STEPS: u32 = 64;
+const STEPS: u32 = 32;
 /// Tokens of the prompt of the call that is alone: `prefill_128` of `coldframe bench`.
 const PREFILL: usize = 128;
 /// Such calls in each round.
@@ -69,7 +69,8 @@ fn engine(bench: &Bench<'_>) -> Result<(f64, f64)> {
     let program = std::env::current_exe().context("this program's own file")?;
     let mut command = Command::new(program);
     command.args(["--json", "--quiet", "bench"]).args(bench.args.model.arguments()?);
-    command.args(["--batch", &STREAMS.to_string(), "--steps", &STEPS.to_string(), "--repeat", "3"]);
+    command.args(["--batch", &STREAMS.to_string(), "--steps", &STEPS.to_string(), "--repeat", "1"]);
+    command.args(["--prefill", &PREFILL.to_string()]);
     let out = command.stderr(Stdio::inherit()).current_dir(Path::new(".")).output()?;
     ensure!(out.status.success(), "`coldframe bench` failed");
     let report: Value = serde_json::from_slice(&out.stdout).context("what `coldframe bench` printed")?;
