@@ -9,6 +9,7 @@ usage() {
     echo "  peers     tokens a second beside llama.cpp, torch + PEFT and mistral.rs (installs them into target/peers)"
     echo "  backbone  the backbone's promises, measured beside the peers that are installed"
     echo "  sandbox   the sandbox's promises, beside bare wasmtime in the same run"
+    echo "  host      the host's promises, on servers of its own (--minutes 10 --kill-rounds 500 for the full ones)"
     echo "peers and backbone: COLDFRAME_ADAPTERS names the folder of PEFT adapters to make 16 of (default:"
     echo "  functions/adapters), COLDFRAME_PEERS the peers to install (default: llamacpp torch mistralrs),"
     echo "  COLDFRAME_MODEL a GGUF other than SmolLM2-135M-Instruct; arguments go to scripts/peers/compare.py"
@@ -44,6 +45,13 @@ case "$name" in
     sandbox)
         cargo build --release --locked --bin coldframe >&2
         exec "${CARGO_TARGET_DIR:-target}/release/coldframe" bench-sandbox "$@"
+        ;;
+    host)
+        cargo build --release --locked --bin coldframe >&2
+        coldframe="${CARGO_TARGET_DIR:-target}/release/coldframe"
+        model="${COLDFRAME_MODEL:-smollm2-135m-instruct}"
+        [ -e "$model" ] || "$coldframe" backbone pull "$model" >&2
+        exec "$coldframe" bench-host --backbone "$model" "$@"
         ;;
     -h | --help)
         usage

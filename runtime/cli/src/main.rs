@@ -5,6 +5,8 @@ mod backbone;
 mod bench;
 #[cfg(feature = "backbone")]
 mod bench_backbone;
+#[cfg(feature = "host")]
+mod bench_host;
 #[cfg(feature = "sandbox")]
 mod bench_sandbox;
 #[cfg(feature = "backbone")]
@@ -101,6 +103,9 @@ enum Command {
     Host(operate::HostArgs),
     #[command(hide = true)]
     BenchReplay(bench::BenchArgs),
+    #[cfg(feature = "host")]
+    #[command(hide = true)]
+    BenchHost(bench_host::BenchArgs),
     #[cfg(feature = "sandbox")]
     #[command(hide = true)]
     BenchSandbox(bench_sandbox::BenchArgs),
@@ -187,6 +192,8 @@ fn run(command: Command, ui: &ui::Ui) -> anyhow::Result<()> {
         #[cfg(feature = "host")]
         Command::Host(args) => operate::host(args, ui),
         Command::BenchReplay(args) => bench::run(args, ui),
+        #[cfg(feature = "host")]
+        Command::BenchHost(args) => bench_host::run(args, ui),
         #[cfg(feature = "sandbox")]
         Command::BenchSandbox(args) => bench_sandbox::run(args, ui),
         #[cfg(feature = "sandbox")]

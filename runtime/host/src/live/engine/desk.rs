@@ -60,11 +60,7 @@ impl Seat {
     }
 
     /// Tells the reader, if there still is one.
-    fn tell(&self, choice: usize, what: Happened) {
-        self.tell_at(Instant::now(), choice, what);
-    }
-
-    fn tell_at(&self, at: Instant, choice: usize, what: Happened) {
+    fn tell(&self, choice: usize, what: Happened, at: Instant) {
         let event = JobEvent { choice: choice as u32, at, what };
         if self.sender.try_send(event).is_err() {
             // Full is ruled out by the slack of the buffer; closed is a reader that has gone.
@@ -76,7 +72,7 @@ impl Seat {
     fn fail(&mut self, error: &JobError) {
         for choice in 0..self.alive.len() {
             if std::mem::take(&mut self.alive[choice]) {
-                self.tell(choice, Happened::Failed(error.clone()));
+                self.tell(choice, Happened::Failed(error.clone()), Instant::now());
             }
         }
     }
@@ -97,8 +93,6 @@ pub(super) struct Desk {
     /// By their first choice.
     seats: BTreeMap<SequenceId, Seat>,
     counts: Snapshot,
-    /// When the last step began: what it started was in no queue from then on.
-    began: Instant,
 }
 
 impl Desk {
@@ -119,7 +113,6 @@ impl Desk {
             observer,
             seats: BTreeMap::new(),
             counts,
-            began: Instant::now(),
         }
     }
 
@@ -246,10 +239,10 @@ impl Desk {
     }
 
     fn step(&mut self) {
-        self.began = Instant::now();
+        let begun = Instant::now();
         // A panic in the executor leaves the engine in a state that no one knows.
         match catch_unwind(AssertUnwindSafe(|| self.engine.step())) {
-            Ok(Ok(step)) => self.deliver(step),
+            Ok(Ok(step)) => self.deliver(step, begun),
             Ok(Err(error)) => self.lost(error),
             Err(panic) => {
                 let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -273,7 +266,7 @@ impl Desk {
         std::mem::take(&mut self.seats).values_mut().for_each(|seat| seat.fail(error));
     }
 
-    fn deliver(&mut self, step: Step) {
+    fn deliver(&mut self, step: Step, begun: Instant) {
         let parts = self.parts(&step);
         self.counts.steps += 1;
         self.counts.preempted += step.stats.preempted as u64;
@@ -284,7 +277,7 @@ impl Desk {
         // Whoever hears of an end sees its seat and pages free.
         self.publish();
         for event in step.events {
-            self.hand_out(event);
+            self.hand_out(event, begun);
         }
         self.hold_back();
         self.publish();
@@ -308,7 +301,8 @@ impl Desk {
         parts
     }
 
-    fn hand_out(&mut self, event: Event) {
+    /// Tells a job what a step that began then did for it.
+    fn hand_out(&mut self, event: Event, begun: Instant) {
         let Some((first, seat)) = self.seats.range_mut(..=event.sequence).next_back() else { return };
         let (first, choice) = (*first, (event.sequence.0 - first.0) as usize);
         // Ends of a job that was ended here already name choices of no seat.
@@ -317,6 +311,8 @@ impl Desk {
         }
         let ended = matches!(event.what, What::Done { .. } | What::Failed { .. });
         seat.alive[choice] = !ended;
+        // A prompt is taken up as the step begins; everything else is there when it ends.
+        let at = if matches!(event.what, What::Started { .. }) { begun } else { Instant::now() };
         let what = match event.what {
             What::Started { prompt, cached } => {
                 if !std::mem::replace(&mut seat.started, true) {
@@ -331,8 +327,7 @@ impl Desk {
             What::Done { reason, text, usage } => Happened::Done { reason, text, usage },
             What::Failed { error, .. } => Happened::Failed(JobError::Backbone(Arc::new(error))),
         };
-        let at = if matches!(what, Happened::Started { .. }) { self.began } else { Instant::now() };
-        seat.tell_at(at, choice, what);
+        seat.tell(choice, what, at);
         if ended && !seat.alive.contains(&true) {
             self.seats.remove(&first);
         }

@@ -1,0 +1,174 @@
+//! Cold starts: many registered functions, memory for few; a cold function's first token beside a warm one's.
+//!
+//! Each function is called cold and then warm, with prompts of one length that share no page, so that every ratio is of
+//! two neighbours in time. The bytes of an adapter are taken off at the bandwidth at which this process reads the same
+//! files: they lie in the page cache, which makes the allowance the smallest that it can be.
+
+use super::client::{Client, Told};
+use super::numbers::{median, prompt, quantile, round};
+use super::server::Server;
+use super::{Bench, Figures};
+use crate::bench_backbone::adapters::write_all;
+use crate::ui::print;
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Tokens of a prompt: what the host measures itself with.
+const PROMPT: usize = 64;
+/// MiB beside weights and adapters: KV pages of the few calls of this part, with room to spare.
+const KV_MIB: u64 = 8;
+/// Warm calls that the first call after a crash is compared with.
+const WARM: u64 = 15;
+
+/// A function's two calls.
+struct Pair {
+    cold: Told,
+    warm: Told,
+    bytes: f64,
+}
+
+/// Measures.
+pub fn measure(bench: &Bench<'_>, figures: &mut Figures) -> Result<()> {
+    let home = tempfile::tempdir()?;
+    let adapters = home.path().join("adapters");
+    let config = bench.config()?;
+    let vocab = config.vocab as u32;
+    let folders = write_all(&config, &adapters, bench.args.functions)?;
+    let bytes = folders.iter().map(bytes).collect::<Result<Vec<_>>>()?;
+    let bandwidth = bandwidth(&folders)?;
+    let mut settings = bench.settings(&home.path().join("data"), &[&adapters]);
+    let weights = register(&mut Server::start(&settings)?, &folders, vocab)?;
+    let mean = bytes.iter().sum::<f64>() / bytes.len() as f64;
+    let mib = (weights + mean * bench.args.resident as f64) / f64::from(1 << 20);
+    (settings.device_mib, settings.host_mib) = (Some(mib.ceil() as u64 + KV_MIB), Some(mib.ceil() as u64));
+    settings.kv_mib = KV_MIB * 2;
+
+    // The server before was killed; this is its data.
+    let server = Server::start(&settings)?;
+    let client = Client::new(&server.url);
+    let first = client.complete(&name(0), &prompt(vocab, PROMPT, 1), 2).answered()?;
+    let mut pairs = Vec::new();
+    for (index, bytes) in bytes.iter().enumerate().skip(1) {
+        bench.ui.check()?;
+        let call = |number| client.complete(&name(index), &prompt(vocab, PROMPT, number), 2).answered();
+        let (cold, warm) = (call(2 * index as u64)?, call(2 * index as u64 + 1)?);
+        pairs.push(Pair { cold, warm, bytes: *bytes });
+    }
+    let warm = (0..WARM)
+        .map(|number| {
+            let number = u64::MAX - number;
+            Ok(client
+                .complete(&name(folders.len() - 1), &prompt(vocab, PROMPT, number), 2)
+                .answered()?
+                .ttft_ms())
+        })
+        .collect::<Result<Vec<_>>>()?;
+    tell(&pairs, bandwidth, figures)?;
+    let after = (first.ttft_ms() - bytes[0] / bandwidth * 1e3) / median(&warm);
+    print(&format!(
+        "after kill -9: ready in {:.0} ms, first token of the first call ({}) {:.1} ms, {after:.2} x warm\n",
+        server.ready.as_secs_f64() * 1e3,
+        first.cold,
+        first.ttft_ms()
+    ))?;
+    figures.insert("restart_over_warm_ttft".to_owned(), json!(round(after)));
+    figures.insert("restart_ready_ms".to_owned(), json!(round(server.ready.as_secs_f64() * 1e3)));
+    residency(&client, bench)
+}
+
+fn name(index: usize) -> String {
+    format!("cold-{index:03}")
+}
+
+fn bytes(folder: &PathBuf) -> Result<f64> {
+    let path = folder.join("adapter_model.safetensors");
+    Ok(std::fs::metadata(&path).with_context(|| format!("{}", path.display()))?.len() as f64)
+}
+
+/// Bytes a second at which the adapters' files are read.
+fn bandwidth(folders: &[PathBuf]) -> Result<f64> {
+    let (start, mut read) = (Instant::now(), 0);
+    for folder in folders {
+        read += std::fs::read(folder.join("adapter_model.safetensors"))?.len();
+    }
+    Ok(read as f64 / start.elapsed().as_secs_f64())
+}
+
+/// Registers all, makes one call, kills the server; the bytes of its weights.
+fn register(server: &mut Server, folders: &[PathBuf], vocab: u32) -> Result<f64> {
+    let client = Client::new(&server.url);
+    let start = Instant::now();
+    for (index, folder) in folders.iter().enumerate() {
+        client.register(&name(index), folder)?;
+    }
+    let each = start.elapsed().as_secs_f64() * 1e3 / folders.len() as f64;
+    print(&format!("{} functions registered, {each:.1} ms each\n", folders.len()))?;
+    client.complete(&name(0), &prompt(vocab, PROMPT, 0), 2).answered()?;
+    let residency = client.good("GET", "/admin/v1/residency", &Value::Null)?;
+    server.kill9()?;
+    residency["uses"]["backbone"].as_f64().context("bytes of the weights")
+}
+
+fn tell(pairs: &[Pair], bandwidth: f64, figures: &mut Figures) -> Result<()> {
+    let odd = pairs.iter().filter(|pair| pair.cold.cold != "disk" || pair.warm.cold != "warm").count();
+    ensure!(
+        odd * 20 < pairs.len(),
+        "{odd} of {} pairs were not a call from disk and one from memory",
+        pairs.len()
+    );
+    let ratio = |pair: &Pair| (pair.cold.ttft_ms() - pair.bytes / bandwidth * 1e3) / pair.warm.ttft_ms();
+    let ratios: Vec<_> = pairs.iter().map(ratio).collect();
+    let calls = || pairs.iter().flat_map(|pair| [&pair.cold, &pair.warm]);
+    let error = |told: &Told| (told.ttft_ms() - told.phases_ms()).abs() / told.ttft_ms();
+    let errors: Vec<_> = calls().map(error).collect();
+    let inside = calls().map(|told| (told.server_ttft_ms - told.phases_ms()).abs()).fold(0.0, f64::max);
+    let of = |pick: fn(&Pair) -> &Told| median(&pairs.iter().map(|p| pick(p).ttft_ms()).collect::<Vec<_>>());
+    print(&format!(
+        "cold {:.1} ms, warm {:.1} ms (medians of {}); files read at {:.2} GB/s; ratio p50 {:.3}, p95 {:.3}\n",
+        of(|pair| &pair.cold),
+        of(|pair| &pair.warm),
+        pairs.len(),
+        bandwidth / 1e9,
+        median(&ratios),
+        quantile(&ratios, 0.95)
+    ))?;
+    print(&format!(
+        "phases against the client's first token: off by {:.2} % (p50), {:.2} % (p95); against the server's own sum by \
+         at most {inside:.3} ms\n",
+        100.0 * median(&errors),
+        100.0 * quantile(&errors, 0.95)
+    ))?;
+    phases(pairs)?;
+    figures.insert("cold_over_warm_ttft".to_owned(), json!(round(median(&ratios))));
+    figures.insert("cold_over_warm_ttft_p95".to_owned(), json!(round(quantile(&ratios, 0.95))));
+    figures.insert("phases_sum_err".to_owned(), json!(round(median(&errors))));
+    Ok(())
+}
+
+/// Where the time of cold and warm calls goes, phase by phase.
+fn phases(pairs: &[Pair]) -> Result<()> {
+    let Some(any) = pairs.first() else { return Ok(()) };
+    for (place, (phase, _)) in any.cold.phases.iter().enumerate() {
+        let of = |pick: fn(&Pair) -> &Told| {
+            median(&pairs.iter().filter_map(|p| Some(pick(p).phases.get(place)?.1)).collect::<Vec<_>>())
+        };
+        print(&format!(
+            "  {phase:12} cold {:8.3} ms  warm {:8.3} ms\n",
+            of(|pair| &pair.cold),
+            of(|pair| &pair.warm)
+        ))?;
+    }
+    Ok(())
+}
+
+/// Memory held what it should: no more functions than it was made for.
+fn residency(client: &Client, bench: &Bench<'_>) -> Result<()> {
+    let residency = client.good("GET", "/admin/v1/residency", &Value::Null)?;
+    let functions = residency["functions"].as_array().context("functions")?;
+    let held = functions.iter().filter(|function| function["tier"] == "device").count();
+    print(&format!("{held} of {} functions in memory at the end\n", bench.args.functions))?;
+    ensure!(held < bench.args.functions, "all functions are in memory: nothing was cold");
+    Ok(())
+}
