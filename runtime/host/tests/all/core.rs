@@ -141,14 +141,16 @@ async fn a_pinned_function_stays_and_a_sleeping_one_goes() {
 #[tokio::test]
 async fn who_finds_all_memory_pinned_waits_its_patience_or_until_it_is_let_go() {
     for preset in ["coldframe", "serverlesslora", "instainfer", "serverlessllm"] {
-        let bench = Bench::new(policy(preset, &[("queue.patience_s", "0.2")]), 1, Fakes::open());
+        let whole = ("engine.memory_permille", "1000");
+        let impatient = policy(preset, &[whole, ("queue.patience_s", "0.2")]);
+        let bench = Bench::new(impatient, 1, Fakes::open());
         bench.register(2);
         let id = generation(0).id.clone();
         bench.live.pin(&names(0), &id, true).await.expect("registered");
         until("it is in place", async || state(&bench, 0).await == State::Loaded).await;
         let late = bench.live.call(call_of(1)).await.map(drop);
         assert!(matches!(late, Err(CallError::Overloaded { code: "timed_out", .. })), "{preset}: {late:?}");
-        bench.live.set_policy(policy(preset, &[])).await.expect("it lives");
+        bench.live.set_policy(policy(preset, &[whole])).await.expect("it lives");
         bench.live.warm(&names(0), &id).await.expect("registered");
         until("it is back in place", async || state(&bench, 0).await == State::Loaded).await;
         let live = bench.live.clone();

@@ -112,18 +112,15 @@ impl Core {
 
     fn load_slot(&mut self, i: InstanceId, queued: Queued) {
         let f = queued.function;
-        if !self.begin_slot(i, f) {
+        if !self.begin_slot(i, f, vec![queued]) {
             // A slot larger than planned for: the device has no room beside the pool.
             self.unload(i, 1);
-            return self.refuse(queued.request, Refused::NoCapacity, Nanos::ZERO);
+            self.refuse(queued.request, Refused::NoCapacity, Nanos::ZERO);
         }
-        let slot = self.instances[i.index()].slots.get_mut(&f).expect("just begun");
-        slot.waiting.push(queued);
-        self.watch_patience(i);
     }
 
-    /// Starts the load of an adapter for whoever comes; false when the device has no room.
-    fn begin_slot(&mut self, i: InstanceId, f: FunctionId) -> bool {
+    /// Starts the load of an adapter for who waits and whoever comes; false when the device has no room.
+    fn begin_slot(&mut self, i: InstanceId, f: FunctionId, waiting: Vec<Queued>) -> bool {
         let (now, bytes) = (self.now, self.functions[f.index()].spec.adapter);
         let d = self.instances[i.index()].device;
         let w = self.devices[d.index()].worker;
@@ -132,10 +129,11 @@ impl Core {
         }
         let from = self.stage(w, Staged::Adapter(f), bytes);
         let span = Span { class: Class::Adapter, start: now, end: Nanos::NEVER };
-        let slot = Slot { here: false, users: 0, idle_since: now, waiting: Vec::new(), span };
+        let slot = Slot { here: false, users: 0, idle_since: now, waiting, span };
         self.instances[i.index()].slots.insert(f, slot);
         self.devices[d.index()].starting += 1;
         self.mark(d);
+        self.watch_patience(i);
         self.out.push(Action::Load {
             instance: i,
             class: Class::Adapter,
@@ -157,7 +155,7 @@ impl Core {
             return;
         }
         if slots.len() < self.config.engine.adapter_slots as usize || self.evict_slot(i) {
-            self.begin_slot(i, f);
+            self.begin_slot(i, f, Vec::new());
         }
     }
 
