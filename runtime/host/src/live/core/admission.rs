@@ -103,7 +103,7 @@ impl Drop for End {
         };
         let ran = self.ran.take().unwrap_or_else(panicked);
         // The driver outlives its reports, or nobody listens any more.
-        let _ = self.reports.send(Report::Ended { request: self.request, ran });
+        let _ = self.reports.send(Report::Ended { request: self.request, ran: Box::new(ran) });
     }
 }
 

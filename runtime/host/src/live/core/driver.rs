@@ -68,7 +68,7 @@ pub(super) enum Report {
     },
     Ended {
         request: RequestId,
-        ran: Ran,
+        ran: Box<Ran>,
     },
 }
 

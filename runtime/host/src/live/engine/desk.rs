@@ -105,15 +105,7 @@ impl Desk {
     ) -> Self {
         let pages = engine.pages();
         let counts = Snapshot { pages_total: pages.free + pages.used + pages.cached, ..Snapshot::default() };
-        Self {
-            engine,
-            inbox,
-            shared,
-            options,
-            observer,
-            seats: BTreeMap::new(),
-            counts,
-        }
+        Self { engine, inbox, shared, options, observer, seats: BTreeMap::new(), counts }
     }
 
     pub(super) fn run(mut self) {
