@@ -8,7 +8,6 @@ usage() {
     echo "  replay    simulator speed, memory and accuracy"
     echo "  peers     tokens a second beside llama.cpp, torch + PEFT and mistral.rs (installs them into target/peers)"
     echo "  backbone  the backbone's promises, measured beside the peers that are installed"
-    echo "  sandbox   the sandbox's promises, beside bare wasmtime in the same run"
     echo "  host      the host's promises, on servers of its own (--minutes 10 --kill-rounds 500 for the full ones)"
     echo "peers and backbone: COLDFRAME_ADAPTERS names the folder of PEFT adapters to make 16 of (default:"
     echo "  functions/adapters), COLDFRAME_PEERS the peers to install (default: llamacpp torch mistralrs),"
@@ -41,10 +40,6 @@ case "$name" in
         # Without any peer the model and the small tools are still needed.
         [ -e "${COLDFRAME_PEERS_DIR:-target/peers}/model.gguf" ] || scripts/peers/install.sh llamacpp
         compare --promises "$@"
-        ;;
-    sandbox)
-        cargo build --release --locked --bin coldframe >&2
-        exec "${CARGO_TARGET_DIR:-target}/release/coldframe" bench-sandbox "$@"
         ;;
     host)
         cargo build --release --locked --bin coldframe >&2

@@ -3,6 +3,8 @@
 # Needs `pip install schemathesis`; COLDFRAME_URL (http://127.0.0.1:8000/v1) and COLDFRAME_API_KEY say where and who.
 # Probes that answer 503 by design and the operator's routes for sleeping are left out.
 set -eu
+# It leaves a cache where it runs.
+cd "$(mktemp -d)"
 url="${COLDFRAME_URL:-http://127.0.0.1:8000/v1}"
 exec "${SCHEMATHESIS:-schemathesis}" run "${url%/v1}/api-doc/openapi.json" --url "${url%/v1}" \
     --header "Authorization: Bearer ${COLDFRAME_API_KEY:-none}" \

@@ -7,8 +7,6 @@ mod bench;
 mod bench_backbone;
 #[cfg(feature = "host")]
 mod bench_host;
-#[cfg(feature = "sandbox")]
-mod bench_sandbox;
 #[cfg(feature = "host")]
 mod client;
 mod compare;
@@ -93,9 +91,6 @@ enum Command {
     #[cfg(feature = "host")]
     #[command(hide = true)]
     BenchHost(bench_host::BenchArgs),
-    #[cfg(feature = "sandbox")]
-    #[command(hide = true)]
-    BenchSandbox(bench_sandbox::BenchArgs),
     /// Compile a component from stdin to stdout under bounds of memory (the sandbox runs this in a process of its own)
     #[cfg(feature = "sandbox")]
     #[command(hide = true)]
@@ -176,8 +171,6 @@ fn run(command: Command, ui: &ui::Ui) -> anyhow::Result<()> {
         Command::BenchReplay(args) => bench::run(args, ui),
         #[cfg(feature = "host")]
         Command::BenchHost(args) => bench_host::run(args, ui),
-        #[cfg(feature = "sandbox")]
-        Command::BenchSandbox(args) => bench_sandbox::run(args, ui),
         #[cfg(feature = "sandbox")]
         Command::SandboxCompile => sandbox_compile(),
         Command::Completions(args) => completions::run(args, Cli::command()),

@@ -178,7 +178,8 @@ pub fn run(args: ServeArgs, ui: &Ui) -> Result<()> {
                 }
             }
         });
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let (told, mut stop) = tokio::sync::watch::channel(false);
         tokio::spawn(async move {
             loop {

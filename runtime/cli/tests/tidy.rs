@@ -14,7 +14,10 @@ const EDGES: [(&str, &[&str]); 7] = [
     ("coldframe-backbone", &[]),
     ("coldframe-sandbox", &[]),
     ("coldframe-simulator", &["coldframe-policy", "coldframe-traces"]),
-    ("coldframe-host", &["coldframe-policy", "coldframe-backbone", "coldframe-sandbox", "coldframe-simulator"]),
+    (
+        "coldframe-host",
+        &["coldframe-policy", "coldframe-backbone", "coldframe-sandbox", "coldframe-simulator"],
+    ),
     (
         "coldframe",
         &[

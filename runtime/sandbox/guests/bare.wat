@@ -1,5 +1,4 @@
-;; As little as a component can be and still have a memory: for the yardstick of `coldframe bench-sandbox`, once with our handler
-;; and once with a function that bare wasmtime can call. The memory is touched once, as any guest does.
+;; As little as a component can be and still have a memory: for comparing with bare wasmtime. The memory is touched once, as any guest does.
 (module
   (memory (export "memory") 1)
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 4096))

@@ -1,5 +1,5 @@
 ;; A guest with a token hook. Its handler streams one generation whose hook gets the request's body as context; the hook does
-;; what the first byte of that says. Used by tests and by `coldframe bench-sandbox`; see README.md.
+;; what the first byte of that says. Used by tests; see README.md.
 (module
   (import "coldframe:function/log@0.1.0" "write" (func $log (param i32 i32 i32)))
   (import "coldframe:function/clock@0.1.0" "now-ms" (func $now (result i64)))

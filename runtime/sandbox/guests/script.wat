@@ -1,5 +1,5 @@
 ;; A guest that does what the request's body says: a script of host calls and misdeeds, one byte for each, with its arguments
-;; behind it (u8, or u32 little-endian). Used by tests, by the fuzzers and by `coldframe bench-sandbox`; see README.md.
+;; behind it (u8, or u32 little-endian). Used by tests and by the fuzzers; see README.md.
 ;;
 ;; Memory: handles at 256, the result of the last host call at 512, the handler's own result at 768, a task of zeros at 2048,
 ;; literals at 4096, what the host lowers from 65536 on.

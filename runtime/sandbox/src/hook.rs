@@ -181,7 +181,7 @@ impl HookPre {
             let instance = self.pre.instantiate(&mut *store)?;
             let begin = instance.get_typed_func::<(&str,), ()>(&mut *store, &self.begin)?;
             begin.call(&mut *store, (context,))?;
-            instance.get_typed_func(&mut *store, &self.before)
+            instance.get_typed_func(&mut *store, self.before)
         };
         let before = begin(&mut store).map_err(|error| failure(&error))?;
         Ok(Box::new(Hook { store, before, fuel, dead: None }))

@@ -1,6 +1,6 @@
 //! The bare engine, as a yardstick: what wasmtime alone takes to instantiate, call and drop, with no limit and no host of ours.
 //!
-//! Here because only this crate knows wasmtime; `coldframe bench-sandbox` compares with it. Nothing else may use it.
+//! Here because only this crate knows wasmtime, so that a benchmark elsewhere can compare with it. Nothing else may use it.
 
 use crate::check::HANDLER;
 use crate::convert;

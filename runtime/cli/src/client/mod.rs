@@ -158,7 +158,12 @@ impl Server {
         Err(refusal(&answer(reply)?))
     }
 
-    fn request(&self, method: &str, path: &str, media: &str) -> ureq::RequestBuilder<ureq::typestate::WithBody> {
+    fn request(
+        &self,
+        method: &str,
+        path: &str,
+        media: &str,
+    ) -> ureq::RequestBuilder<ureq::typestate::WithBody> {
         let address = self.address(path);
         let request = if method == "PUT" { self.agent.put(address) } else { self.agent.post(address) };
         let request = request.header("content-type", media);

@@ -87,9 +87,9 @@ fn manifest(project: &Project, form: &mut Form) -> Result<Value> {
                 adapters.push(json!({"name": name}));
             }
             Place::Uri(uri) => {
-                let (uri, digest) = uri.split_once("#sha256=").map_or((uri.as_str(), None), |(uri, digest)| {
-                    (uri, Some(digest))
-                });
+                let (uri, digest) = uri
+                    .split_once("#sha256=")
+                    .map_or((uri.as_str(), None), |(uri, digest)| (uri, Some(digest)));
                 adapters.push(json!({"name": name, "uri": uri, "digest": digest}));
             }
         }

@@ -130,11 +130,12 @@ pub fn show(args: &ShowArgs, ui: &Ui) -> Result<()> {
         let mut rows = vec![["GENERATION", "ALIASES", "ADAPTERS", "CODE"].map(str::to_owned)];
         for generation in function["generations"].as_array().into_iter().flatten().rev() {
             let id = generation["id"].as_str().unwrap_or_default();
-            let named = function["aliases"].as_object().into_iter().flatten().filter_map(|(alias, targets)| {
-                let target = targets.as_array()?.iter().find(|target| target["generation"] == id)?;
-                let alone = targets.as_array()?.len() == 1;
-                Some(if alone { alias.clone() } else { format!("{alias} ({})", target["weight"]) })
-            });
+            let named =
+                function["aliases"].as_object().into_iter().flatten().filter_map(|(alias, targets)| {
+                    let target = targets.as_array()?.iter().find(|target| target["generation"] == id)?;
+                    let alone = targets.as_array()?.len() == 1;
+                    Some(if alone { alias.clone() } else { format!("{alias} ({})", target["weight"]) })
+                });
             let adapters = generation["adapters"].as_array().into_iter().flatten();
             let adapters = adapters.map(|adapter| text(&adapter["name"])).collect::<Vec<_>>().join(" ");
             let code = generation["module"]["world"].as_str().unwrap_or_default().to_owned();

@@ -124,7 +124,12 @@ pub struct UsageArgs {
 }
 
 /// Prints JSON, or a table.
-fn show<const N: usize>(value: &[Value], ui: &Ui, head: [&str; N], row: impl Fn(&Value) -> [String; N]) -> Result<()> {
+fn show<const N: usize>(
+    value: &[Value],
+    ui: &Ui,
+    head: [&str; N],
+    row: impl Fn(&Value) -> [String; N],
+) -> Result<()> {
     if ui.json {
         return print(&(serde_json::to_string_pretty(value)? + "\n"));
     }

@@ -54,7 +54,7 @@ pub struct AdminError {
     /// The field, file or header it is about.
     pub param: Option<String>,
     /// Further data for programs: problems of an adapter, both revisions.
-    pub details: Option<serde_json::Value>,
+    pub details: Option<Box<serde_json::Value>>,
 }
 
 impl AdminError {
@@ -73,7 +73,7 @@ impl AdminError {
     /// With data for programs.
     #[must_use]
     pub fn with(mut self, details: serde_json::Value) -> Self {
-        self.details = Some(details);
+        self.details = Some(Box::new(details));
         self
     }
 

@@ -24,14 +24,9 @@ pub struct State {
 }
 
 impl State {
-    async fn every(&self, level: Option<u8>) -> Result<()> {
+    async fn put_to_sleep(&self, level: u8) -> Result<()> {
         for function in self.control.catalog.functions(None, None, FUNCTIONS_MAX) {
-            let names = &function.names;
-            match level {
-                Some(level) => LiveControl::sleep(&*self.control, names, level).await?,
-                // Waking is what the next call does; nothing is brought in ahead of it.
-                None => {}
-            }
+            LiveControl::sleep(&*self.control, &function.names, level).await?;
         }
         Ok(())
     }
@@ -67,7 +62,7 @@ impl Edge for State {
                 return Err(Problem::invalid("level", "0, 1 or 2"));
             }
             if level > 0 {
-                self.every(Some(level)).await?;
+                self.put_to_sleep(level).await?;
             }
             self.asleep.store(true, Ordering::Relaxed);
             Ok(())
@@ -76,8 +71,9 @@ impl Edge for State {
 
     fn wake<'a>(&'a self, _: &'a [String]) -> Later<'a, Result<()>> {
         Box::pin(async move {
+            // The next call of each function brings it back; nothing is brought in ahead of it.
             self.asleep.store(false, Ordering::Relaxed);
-            self.every(None).await
+            Ok(())
         })
     }
 

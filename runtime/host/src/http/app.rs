@@ -8,6 +8,7 @@ use super::dialect::scales::Scales;
 use super::limits::Limits;
 use super::problem::Result;
 use super::router::{Route, Router};
+use super::trace::Trace;
 use crate::call::{CallError, Caller, Later, ToolChoice};
 use crate::records::{Digest, Generation, Names, Scope};
 use http::Method;
@@ -259,9 +260,14 @@ pub enum Ended {
     Dropped,
 }
 
-/// An exchange, when it is over. Every text is the server's own: labels stay bounded.
+/// An exchange, when it is over. What may be a label is the server's own text and so bounded; `id` and `trace` are for
+/// logs and traces only.
 #[derive(Debug, Clone)]
 pub struct Exchange {
+    /// `x-request-id`.
+    pub id: String,
+    /// The trace it belongs to, and this server's span.
+    pub trace: Trace,
     /// Method.
     pub method: Method,
     /// The route's pattern; `None` where no route matched.

@@ -32,7 +32,7 @@ impl App {
         let (id, trace) = (trace::request_id(&parts.headers), Trace::of(&parts.headers));
         let fronted = parts.headers.keys().any(|name| name.as_str().starts_with(GATEWAY));
         let head = parts.method == Method::HEAD;
-        let mut watch = Watch::new(self.clone(), parts.method.clone());
+        let mut watch = Watch::new(self.clone(), parts.method.clone(), id.clone(), trace.clone());
         let ask = Ask {
             app: self.clone(),
             parts,
@@ -52,7 +52,7 @@ impl App {
             }
             Ok(To::Methods(pattern, allow)) => {
                 watch.route = Some(pattern);
-                methods(&ask.parts.method, allow)
+                methods(&ask.parts.method, &allow)
             }
             Err(problem) => problem.reply(Dialect::OpenAi),
         };
@@ -139,22 +139,25 @@ enum To<'a> {
     Methods(&'static str, String),
 }
 
-fn methods(method: &Method, allow: String) -> Reply {
-    if *method == Method::OPTIONS {
-        let mut reply = body::empty(StatusCode::NO_CONTENT);
-        if let Ok(value) = HeaderValue::from_str(&allow) {
-            reply.headers_mut().insert(http::header::ALLOW, value);
-        }
-        return reply;
+fn methods(method: &Method, allow: &str) -> Reply {
+    let mut reply = if *method == Method::OPTIONS {
+        body::empty(StatusCode::NO_CONTENT)
+    } else {
+        let message = format!("this route answers {allow}");
+        let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
+        problem.reply(Dialect::OpenAi)
+    };
+    if let Ok(allow) = HeaderValue::from_str(allow) {
+        reply.headers_mut().insert(http::header::ALLOW, allow);
     }
-    let message = format!("this route answers {allow}");
-    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
-    Problem { allow: Some(allow), ..problem }.reply(Dialect::OpenAi)
+    reply
 }
 
 /// Counts an exchange when it is dropped.
 struct Watch {
     app: Arc<App>,
+    id: String,
+    trace: Trace,
     method: Method,
     route: Option<&'static str>,
     model: Arc<OnceLock<String>>,
@@ -164,10 +167,12 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(app: Arc<App>, method: Method) -> Self {
+    fn new(app: Arc<App>, method: Method, id: String, trace: Trace) -> Self {
         app.behind.observe.begun();
         Self {
             app,
+            id,
+            trace,
             method,
             route: None,
             model: Arc::default(),
@@ -181,6 +186,8 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.app.behind.observe.ended(&Exchange {
+            id: self.id.clone(),
+            trace: self.trace.clone(),
             method: self.method.clone(),
             route: self.route,
             model: self.model.get().cloned(),

@@ -1,6 +1,6 @@
 //! The HTTP edge: connections, limits, TLS, who asks, the inference API.
 //!
-//! [`server`] accepts, [`connection`] speaks HTTP/1.1 and HTTP/2, [`dispatch`] finds a route in the one table of
+//! [`server`] accepts, `connection` speaks HTTP/1.1 and HTTP/2, [`dispatch`] finds a route in the one table of
 //! [`router`] and answers it, [`infer`] and [`lora`] are the APIs that clients know. What is behind them is a handful of
 //! traits in [`app`]: nothing here knows a store, an engine or a sandbox.
 
@@ -8,7 +8,7 @@ pub mod app;
 pub mod ask;
 pub mod auth;
 pub mod body;
-pub mod connection;
+mod connection;
 pub mod dialect;
 pub mod dispatch;
 mod docs_page;

@@ -89,13 +89,14 @@ impl Describe {
 }
 
 /// Statuses that any route may answer with an error.
-const ERRORS: [(u16, &str); 13] = [
+const ERRORS: [(u16, &str); 15] = [
     (400, "A field, name or header is wrong"),
     (401, "No key, or not a valid one"),
     (403, "The key does not reach that far"),
     (404, "There is no such thing for this caller"),
     (408, "The body did not arrive in time"),
     (409, "It clashes with what is there"),
+    (412, "It is not at the revision that was expected"),
     (413, "The body is too large"),
     (415, "The body is of a kind that is not read"),
     (422, "Well-formed, and cannot be served"),
@@ -103,6 +104,7 @@ const ERRORS: [(u16, &str); 13] = [
     (502, "The function's own code failed"),
     (503, "Not now: see `Retry-After`"),
     (504, "The function ran out of time"),
+    (507, "The store cannot write now"),
 ];
 
 /// The document of all routes; `more` are schemas of routes that this crate's `http` does not own.

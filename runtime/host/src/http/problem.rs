@@ -39,9 +39,8 @@ pub struct Problem {
     /// `Retry-After`.
     pub retry_after: Option<Duration>,
     /// `error.details`: further data for programs; left out when there is none.
-    pub details: Option<Value>,
-    /// `Allow`, for a method that the route does not have.
-    pub allow: Option<String>,
+    /// Boxed, since a problem is the error of most functions here and moves with their results.
+    pub details: Option<Box<Value>>,
 }
 
 impl Problem {
@@ -55,7 +54,6 @@ impl Problem {
             param: None,
             retry_after: None,
             details: None,
-            allow: None,
         }
     }
 
@@ -118,6 +116,13 @@ impl Problem {
         self
     }
 
+    /// With data for programs.
+    #[must_use]
+    pub fn with(mut self, details: Value) -> Self {
+        self.details = Some(Box::new(details));
+        self
+    }
+
     /// As a reply.
     pub fn reply(&self, dialect: Dialect) -> Reply {
         let (status, value) = self.render(dialect);
@@ -125,9 +130,6 @@ impl Problem {
         let headers = reply.headers_mut();
         if let Some(after) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
-        }
-        if let Some(allow) = self.allow.as_deref().and_then(|allow| HeaderValue::from_str(allow).ok()) {
-            headers.insert(header::ALLOW, allow);
         }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -159,7 +161,7 @@ impl Problem {
             "code": self.code,
         });
         if let Some(details) = &self.details {
-            error["details"] = details.clone();
+            error["details"] = Value::clone(details);
         }
         json!({ "error": error })
     }

@@ -95,11 +95,12 @@ async fn three_functions_with_room_for_one_answer_as_alone() {
     let spec = machine.open_ahead(BackboneId(0), 0).await.expect("it opens");
     drop(model);
     let adapter = generations["a"].adapters[0].memory_bytes;
-    let kv = spec.kv_per_token.0 * 64;
+    // Room for one call's tokens (16 or 17 of the prompt and 12), and not for another adapter.
+    let kv = spec.kv_per_token.0 * 32;
     let ledger = Arc::new(MemoryLedger::default());
     let live_options = LiveOptions {
         policy: policy("coldframe", &[]),
-        budget: Budget { device: spec.weights.0 + adapter + adapter / 2 + kv, host: 1 << 20 },
+        budget: Budget { device: spec.weights.0 + adapter + kv, host: 1 << 20 },
         backbones: vec![BackboneInfo { name: "tiny".to_owned(), spec }],
         estimates: estimates(),
         max_calls: 100,

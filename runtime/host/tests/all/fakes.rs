@@ -110,7 +110,7 @@ impl Executors for Fakes {
         let adapter = FakeAdapter { key: function.key.clone(), live };
         Box::pin(async move {
             pass(gate).await;
-            if failing > 0 && nth % failing == 0 {
+            if failing > 0 && nth.is_multiple_of(failing) {
                 return Err("the disk is on fire".to_owned());
             }
             Ok(arrived(Arc::new(adapter), from))

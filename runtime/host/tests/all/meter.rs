@@ -139,7 +139,7 @@ fn residency(n: u64, bytes: u64, ns: u64, thing: Thing) -> LedgerRow {
         generation: name("g".to_owned()),
         backbone: "tiny".to_owned(),
         thing,
-        tier: if n % 3 == 0 && !shared { "host" } else { "device" }.to_owned(),
+        tier: if n.is_multiple_of(3) && !shared { "host" } else { "device" }.to_owned(),
         bytes,
         start_ms: 0,
         ns,

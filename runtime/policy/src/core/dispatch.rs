@@ -296,11 +296,20 @@ impl Core {
         gone.iter().for_each(|q| self.refuse(q.request, Refused::TimedOut, Nanos::ZERO));
         if empty {
             self.emptied(i);
+        } else {
+            self.retry(i);
         }
         if self.sharing == SharingDecision::OneProcess {
             self.seat_queued(i);
         }
         self.watch_patience(i);
+    }
+
+    /// The head of a queue left without being admitted: the next may need less memory.
+    fn retry(&mut self, i: InstanceId) {
+        if self.instances[i.index()].waiting_memory {
+            self.recheck.insert(self.instances[i.index()].device);
+        }
     }
 
     /// An instance's last queued request left without being admitted.
@@ -342,7 +351,11 @@ impl Core {
                 if self.sharing == SharingDecision::OneProcess {
                     return self.seat_queued(i);
                 }
-                return if empty { self.emptied(i) } else { self.dispatch(i) };
+                if empty {
+                    return self.emptied(i);
+                }
+                self.retry(i);
+                return self.dispatch(i);
             }
         }
     }

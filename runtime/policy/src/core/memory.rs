@@ -10,7 +10,7 @@ use crate::event::Action;
 use crate::parts::eviction::{Candidate, Eviction, EvictionPart};
 use crate::parts::sharing::SharingDecision;
 use crate::units::{BackboneId, Bytes, DeviceId, InstanceId, Nanos, WorkerId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a reservation may do to succeed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -64,11 +64,13 @@ impl Core {
         self.mark(d);
     }
 
-    /// Lets instances that wait for memory try again, oldest first; stops at the first that still can't.
+    /// Lets instances that wait for memory try again, oldest first; stops at the first that still can't. Who can't for
+    /// as long as others are pinned is passed over.
     pub(super) fn wake(&mut self, d: DeviceId) {
         for _ in 0..self.devices[d.index()].waiters.len() {
-            let Some(&i) = self.devices[d.index()].waiters.front() else { return };
-            self.devices[d.index()].waiters.pop_front();
+            let waiters = &self.devices[d.index()].waiters;
+            let Some(at) = waiters.iter().position(|&i| !self.shut_out(i)) else { return };
+            let i = self.devices[d.index()].waiters.remove(at).expect("just found");
             if !self.instances[i.index()].waiting_memory || self.instances[i.index()].device != d {
                 continue;
             }
@@ -97,6 +99,36 @@ impl Core {
             }
         }
         self.watch_patience(i);
+    }
+
+    /// Whether what pinned functions hold leaves no room for an instance that waits, whatever else goes: who waits
+    /// behind it must not wait for an operator.
+    fn shut_out(&self, i: InstanceId) -> bool {
+        let instance = &self.instances[i.index()];
+        let Some(f) = instance.function.filter(|_| instance.waiting_memory && !self.pins.is_empty()) else {
+            return false;
+        };
+        let (d, w) = (instance.device, self.devices[instance.device.index()].worker);
+        let kv = instance.queue.front().map_or(Bytes::ZERO, |head| head.kv);
+        let mut device = Class::ALL.into_iter().fold(kv, |sum, c| sum + self.device_bytes(i, c));
+        let mut host = self.functions[f.index()].spec.runtime;
+        let mut mapped = BTreeSet::from([instance.backbone]);
+        let pinned = self.pins.iter().flat_map(|p| &self.functions[p.index()].instances);
+        for &j in pinned.filter(|&&j| j != i) {
+            let other = &self.instances[j.index()];
+            let held = |c: &Class| matches!(other.have[*c as usize], Place::Here | Place::Loading);
+            if self.devices[other.device.index()].worker == w && held(&Class::Runtime) {
+                host += other.function.map_or(Bytes::ZERO, |p| self.functions[p.index()].spec.runtime);
+            }
+            if other.device == d {
+                device = Class::ALL.into_iter().filter(held).fold(device, |s, c| s + self.device_bytes(j, c));
+                mapped.extend(held(&Class::Backbone).then_some(other.backbone));
+            }
+        }
+        if self.sharing == SharingDecision::SharedWeights {
+            device = mapped.iter().fold(device, |sum, b| sum + self.backbones[b.index()].spec.weights);
+        }
+        device > self.devices[d.index()].capacity || host > self.workers[w.index()].host
     }
 
     /// Evicts lowest score first until `missing` bytes are free or on their way out. Evicts nothing when that can't

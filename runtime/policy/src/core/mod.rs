@@ -40,12 +40,14 @@ pub struct Core {
     /// Functions with arrivals that are not wholly in place somewhere.
     wishes: BTreeSet<FunctionId>,
     looked_up_to: FunctionId,
+    /// Pinned functions.
+    pins: BTreeSet<FunctionId>,
     /// Functions with parked requests, in order of parking.
     parked: std::collections::VecDeque<FunctionId>,
     largest: Bytes,
     /// Devices whose waiters may find room that was not looked at while the event was handled.
     recheck: BTreeSet<DeviceId>,
-    /// A whole-device instance ended while the event was handled: parked requests may take its device.
+    /// A whole-device instance ended or fell asleep while the event was handled: parked requests may take its device.
     device_left: bool,
     /// The device whose oldest waiter is trying again.
     waking: Option<DeviceId>,
@@ -80,6 +82,7 @@ impl Core {
             dirty: Vec::new(),
             wishes: BTreeSet::new(),
             looked_up_to: FunctionId(0),
+            pins: BTreeSet::new(),
             parked: Default::default(),
             largest: Bytes::ZERO,
             recheck: BTreeSet::new(),
@@ -348,6 +351,7 @@ impl Core {
     fn function_removed(&mut self, function: FunctionId) {
         let Some(f) = self.functions.get_mut(function.index()) else { return };
         f.alive = false;
+        self.pins.remove(&function);
         for q in std::mem::take(&mut f.parked) {
             self.out.push(Action::Refuse {
                 request: q.request,

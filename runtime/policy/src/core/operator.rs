@@ -9,8 +9,7 @@ use crate::units::{FunctionId, InstanceId};
 impl Core {
     /// Whether what a function holds leaves for no one.
     pub(super) fn held_fast(&self, f: FunctionId) -> bool {
-        let function = &self.functions[f.index()];
-        function.pinned && function.alive
+        self.pins.contains(&f)
     }
 
     pub(super) fn pinned(&mut self, f: FunctionId, pinned: bool) {
@@ -18,11 +17,17 @@ impl Core {
             return;
         };
         function.pinned = pinned;
-        if !pinned {
-            for i in function.instances.clone() {
-                self.rest(i); // its keep-alive counts again
-            }
+        if pinned {
+            self.pins.insert(f);
+            return;
         }
+        let instances = function.instances.clone();
+        self.pins.remove(&f);
+        for i in instances {
+            self.recheck.insert(self.instances[i.index()].device);
+            self.rest(i); // its keep-alive counts again
+        }
+        self.seat_everywhere(f);
     }
 
     /// Everything of a function comes into place as far as idle neighbours make room.
@@ -54,7 +59,9 @@ impl Core {
         };
         (function.asleep, function.pinned) = (true, false);
         self.wishes.remove(&f);
+        self.pins.remove(&f);
         self.sleep_slots(f);
+        self.seat_everywhere(f);
         for i in self.functions[f.index()].instances.clone() {
             self.put_down(i, deep);
         }
@@ -66,13 +73,14 @@ impl Core {
 
     fn put_down(&mut self, i: InstanceId, deep: bool) {
         let instance = &self.instances[i.index()];
+        self.recheck.insert(instance.device);
         if !instance.idle() {
             return; // it leaves when it rests
         }
-        let d = instance.device;
+        // A sleeper's device is for whoever is parked, and so is one that it was pinned to.
+        self.device_left = true;
         if deep {
             self.stop(i);
-            self.unpark();
         } else {
             self.evict(i, Class::Backbone);
             for class in [Class::Kernel, Class::Adapter] {
@@ -82,6 +90,5 @@ impl Core {
                 }
             }
         }
-        self.wake(d);
     }
 }

@@ -171,6 +171,13 @@ impl Core {
         }
     }
 
+    /// Requests that wait for slots of a backbone's replicas try again: what was pinned may leave.
+    pub(super) fn seat_everywhere(&mut self, f: FunctionId) {
+        let b = self.functions[f.index()].spec.backbone;
+        let replicas: Vec<InstanceId> = self.backbones[b.index()].replicas.iter().map(|&(_, i)| i).collect();
+        replicas.into_iter().for_each(|i| self.seat_queued(i));
+    }
+
     /// Memory came free: a replica that had no device may start, and requests parked for it are seated.
     pub(super) fn seat_parked(&mut self) {
         if self.sharing != SharingDecision::OneProcess || self.parked.is_empty() {
@@ -178,9 +185,11 @@ impl Core {
         }
         self.replicas_due = true;
         self.ensure_replicas();
-        if self.backbones.iter().all(|b| b.replicas.is_empty()) {
+        let emptying = self.devices.iter().any(|d| d.evicting > Bytes::ZERO);
+        if emptying && self.backbones.iter().all(|b| b.replicas.is_empty()) {
             return;
         }
+        // Where no replica fits even on an empty device, they are refused here rather than kept waiting.
         for f in std::mem::take(&mut self.parked) {
             for queued in std::mem::take(&mut self.functions[f.index()].parked) {
                 self.arrived_serverful(queued);

@@ -1,6 +1,6 @@
 //! Scenes of what people do by hand, of a change of policy, and of the log that tells it all.
 
-use crate::bed::{Bed, policy, quiet};
+use crate::bed::{Bed, S, policy, quiet};
 use coldframe_policy::artifact::Class;
 use coldframe_policy::event::{Action, Event};
 use coldframe_policy::log::{self, Line};
@@ -24,6 +24,88 @@ fn a_pinned_function_stays_under_pressure_and_past_its_time() {
     pin(&mut bed, 0, false);
     bed.at(12_000);
     assert!(!bed.has(0, Class::Container));
+}
+
+/// Some seconds pass, in which all that is begun is done.
+fn pass(bed: &mut Bed) {
+    for _ in 0..5 {
+        bed.settle();
+        bed.at_ns(bed.now + S);
+    }
+    bed.settle();
+}
+
+/// Function 0 pinned in place; a request of function 1 then needs 20 MiB more than is left while that lasts.
+fn shut_out() -> (Bed, u32) {
+    let mut bed = Bed::new(quiet(&[]), &[&[165]]).functions(&[0, 0, 0]);
+    bed.serve(0);
+    pin(&mut bed, 0, true);
+    let large = bed.arrive_with(1, 20);
+    bed.settle();
+    assert!(bed.waiting.contains_key(&large), "{:?}", bed.log);
+    (bed, large)
+}
+
+#[test]
+fn who_can_never_fit_beside_the_pinned_holds_up_nobody_and_is_told_in_time() {
+    let (mut bed, large) = shut_out();
+    let small = bed.arrive(2);
+    bed.settle();
+    assert!(bed.running.contains_key(&small), "{:?}", bed.log);
+    bed.done(small);
+    pin(&mut bed, 0, false);
+    bed.settle();
+    assert!(bed.running.contains_key(&large), "{:?}", bed.log);
+
+    let (mut bed, large) = shut_out();
+    bed.take();
+    bed.at(601);
+    assert!(bed.take().contains(&format!("refuse r{large} TimedOut")));
+}
+
+#[test]
+fn the_next_of_a_queue_goes_when_its_head_gave_up_waiting_for_more_memory() {
+    let (mut bed, large) = shut_out();
+    let small = bed.arrive(1);
+    assert!(bed.waiting.contains_key(&small));
+    bed.cancel(large);
+    bed.settle();
+    assert!(bed.running.contains_key(&small), "{:?}", bed.log);
+}
+
+#[test]
+fn what_a_pin_held_is_for_who_waited_once_it_is_let_go() {
+    let function = FunctionId(0);
+    let endings = [
+        Event::FunctionPinned { function, pinned: false },
+        Event::FunctionSlept { function, deep: false },
+        Event::FunctionSlept { function, deep: true },
+        Event::FunctionRemoved(function),
+    ];
+    let slot = [("engine.adapter_slots", "1"), ("engine.max_adapters", "1")];
+    for (preset, capacity) in [
+        ("coldframe", 135),
+        ("serverlesslora", 135),
+        ("instainfer", 200),
+        ("serverlessllm", 200),
+        ("vllm", 400),
+    ] {
+        for ending in endings.clone() {
+            let settings: &[(&str, &str)] = if preset == "vllm" { &slot } else { &[] };
+            let mut bed = Bed::new(policy(preset, settings), &[&[capacity]]).functions(&[0, 0]);
+            let first = bed.arrive(0);
+            pass(&mut bed);
+            assert!(bed.running.contains_key(&first), "{preset}: {:?}", bed.log);
+            bed.done(first);
+            pin(&mut bed, 0, true);
+            let waits = bed.arrive(1);
+            pass(&mut bed);
+            assert!(bed.waiting.contains_key(&waits), "{preset}: {:?}", bed.log);
+            bed.tell(ending.clone());
+            pass(&mut bed);
+            assert!(bed.running.contains_key(&waits), "{preset} {ending:?}: {:?}", bed.log);
+        }
+    }
 }
 
 #[test]

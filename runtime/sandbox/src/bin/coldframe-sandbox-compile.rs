@@ -1,4 +1,4 @@
-//! The compiling child alone, for tests and for programs that do not carry it themselves; the CLI has it as a hidden command.
+//! The compiling child alone, for tests and for programs that do not carry it themselves.
 
 use std::process::ExitCode;
 

@@ -14,7 +14,6 @@ use std::time::Duration;
 pub struct Bed {
     pub lines: Mutex<Vec<(Level, String)>>,
     pub state: Mutex<BTreeMap<String, Vec<u8>>>,
-    pub verdicts: Mutex<Vec<Verdict>>,
     /// Budgets that tasks came with.
     pub budgets: Mutex<Vec<u32>>,
     /// Generations that are alive.
@@ -38,7 +37,6 @@ impl Bed {
 struct Words {
     bed: Arc<AtomicUsize>,
     hook: Option<Box<dyn TokenHook>>,
-    verdicts: Vec<Verdict>,
     next: u32,
     most: u32,
     asked: u32,
@@ -67,7 +65,6 @@ impl Words {
         if let Some(hook) = &mut self.hook {
             let previous = self.next.checked_sub(1);
             let verdict = hook.before_token(previous, "word").inspect_err(|_| self.is_over = true)?;
-            self.verdicts.push(verdict.clone());
             if verdict == Verdict::End {
                 return Ok(Some(self.end(Reason::Stop)));
             }
@@ -106,7 +103,6 @@ impl Services for Bed {
         let words = Words {
             bed: self.alive.clone(),
             hook: task.hook,
-            verdicts: Vec::new(),
             next: 0,
             most: self.tokens.min(asked),
             asked,

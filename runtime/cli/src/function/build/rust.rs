@@ -27,10 +27,10 @@ pub fn build(work: &Work<'_>) -> Result<Vec<u8>> {
 
 /// The last `.wasm` that cargo says it made.
 fn artifact(messages: &str) -> Option<PathBuf> {
-    let files = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let files = files.flat_map(|message| message["filenames"].as_array().cloned().unwrap_or_default());
-    let files = files.filter_map(|file| file.as_str().map(PathBuf::from));
-    files.filter(|file| file.extension().is_some_and(|extension| extension == "wasm")).last()
+    let messages = messages.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let files = messages.flat_map(|message| message["filenames"].as_array().cloned().unwrap_or_default());
+    let mut files = files.filter_map(|file| file.as_str().map(PathBuf::from));
+    files.find(|file| file.extension().is_some_and(|extension| extension == "wasm"))
 }
 
 #[cfg(test)]

@@ -55,6 +55,9 @@ fn find(roots: &[PathBuf], path: &Path, want: Want) -> Result<Found> {
     for (index, part) in parts.iter().enumerate() {
         let name = Path::new(part.as_os_str());
         let kind = folder.symlink_metadata(name).map_err(|error| not_found(&error))?.file_type();
+        if kind.is_symlink() {
+            return Err(forbidden_path("a part of it is a link, and links are not followed"));
+        }
         if kind.is_dir() {
             folder = step(&folder, name)?;
         } else if index + 1 == parts.len() {

@@ -18,12 +18,14 @@ pub type BodyStream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 pub struct ByteReader {
     stream: BodyStream,
     rest: Bytes,
+    /// A stream may not be asked again after its end; a reader may.
+    ended: bool,
 }
 
 impl ByteReader {
     /// Reads a stream.
     pub fn new(stream: BodyStream) -> Self {
-        Self { stream, rest: Bytes::new() }
+        Self { stream, rest: Bytes::new(), ended: false }
     }
 }
 
@@ -34,10 +36,16 @@ impl AsyncRead for ByteReader {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         while self.rest.is_empty() {
+            if self.ended {
+                return Poll::Ready(Ok(()));
+            }
             match ready!(self.stream.as_mut().poll_next(context)) {
                 Some(Ok(bytes)) => self.rest = bytes,
-                Some(Err(error)) => return Poll::Ready(Err(error)),
-                None => return Poll::Ready(Ok(())),
+                Some(Err(error)) => {
+                    self.ended = true;
+                    return Poll::Ready(Err(error));
+                }
+                None => self.ended = true,
             }
         }
         let count = self.rest.len().min(buffer.remaining());

@@ -1,6 +1,6 @@
 //! llama.cpp's routes: `GET` and `POST /lora-adapters`.
 //!
-//! A path would tell where files lie, so `path` is the function's name. See [`scales`](crate::http::dialect::scales).
+//! A path would tell where files lie, so `path` is the function's name. See [`scales`].
 
 use super::check_gate;
 use crate::http::ask::Ask;

@@ -34,6 +34,9 @@ pub struct BackboneInfo {
     pub spec: BackboneSpec,
 }
 
+/// Makes the event log once its header is known.
+pub type MakeLog = Box<dyn FnOnce(&coldframe_policy::log::Header) -> std::io::Result<EventLog> + Send>;
+
 /// How a live core starts.
 pub struct LiveOptions {
     /// The policy, a preset's or a user's own.
@@ -47,7 +50,7 @@ pub struct LiveOptions {
     /// Calls at once, waiting and running. More are refused before the core sees them.
     pub max_calls: usize,
     /// The event log, where one is kept. Makes the log once the header is known.
-    pub log: Option<Box<dyn FnOnce(&coldframe_policy::log::Header) -> std::io::Result<EventLog> + Send>>,
+    pub log: Option<MakeLog>,
     /// Where ledger rows go.
     pub ledger: Arc<dyn LedgerSink>,
     /// Look for contradictions in the book after every event: for tests, costs time that grows with the fleet.

@@ -116,7 +116,10 @@ fn bodies_and_names_are_held_to_their_form() {
         assert!(code.is_empty() || said.code() == code, "{path}: {}", said.text);
     }
     let dry = server.operator("POST", &format!("{PATH}/dry-run"), &json!({"backbone": "other"})).expect(200);
-    assert_eq!((&dry.value["fits"], &dry.value["problems"][0]["code"]), (&json!(false), &json!("unknown_backbone")));
+    assert_eq!(
+        (&dry.value["fits"], &dry.value["problems"][0]["code"]),
+        (&json!(false), &json!("unknown_backbone"))
+    );
     let uri = format!("file://{}", server.tiny.adapter("a").display());
     let dry = server.operator("POST", &format!("{PATH}/dry-run"), &json!({"adapters": [{"uri": uri}]}));
     assert_eq!(dry.expect(200).value["fits"], true);
@@ -131,7 +134,8 @@ fn lists_have_pages_and_changes_leave_a_line() {
     }
     let first = server.operator("GET", "/admin/v1/functions?limit=2", &Value::Null).expect(200);
     let cursor = first.value["next"].as_str().expect("a cursor").to_owned();
-    let second = server.operator("GET", &format!("/admin/v1/functions?limit=2&cursor={cursor}"), &Value::Null);
+    let second =
+        server.operator("GET", &format!("/admin/v1/functions?limit=2&cursor={cursor}"), &Value::Null);
     let second = second.expect(200);
     assert_eq!(second.value["data"][0]["function"], "f-c");
     assert!(second.value["next"].is_null());

@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 const PATH: &str = "/admin/v1/functions/f";
 
-fn server(change: impl FnOnce(&mut coldframe_host::host::HostConfig) + Send + 'static) -> (Server, tempfile::TempDir) {
+fn server(
+    change: impl FnOnce(&mut coldframe_host::host::HostConfig) + Send + 'static,
+) -> (Server, tempfile::TempDir) {
     let data = tempfile::tempdir().expect("a folder");
     (Server::start(Arc::new(Tiny::new()), data.path(), change), data)
 }
@@ -25,7 +27,8 @@ fn by_uri(server: &Server, uri: &str) -> super::Said {
 fn form(parts: &[(&str, &str, &[u8])]) -> Vec<u8> {
     let mut all = Vec::new();
     for (name, file, bytes) in parts {
-        let head = format!("--b\r\ncontent-disposition: form-data; name=\"{name}\"; filename=\"{file}\"\r\n\r\n");
+        let head =
+            format!("--b\r\ncontent-disposition: form-data; name=\"{name}\"; filename=\"{file}\"\r\n\r\n");
         all.extend_from_slice(head.as_bytes());
         all.extend_from_slice(bytes);
         all.extend_from_slice(b"\r\n");
@@ -64,14 +67,21 @@ fn an_upload_is_the_same_generation_as_a_reference() {
 
     for (parts, status, code) in [
         (vec![("adapter", "adapter_model.bin", &b"\x80\x02x"[..])], 415, "forbidden_file"),
-        (vec![("adapter", "adapter_model.safetensors", b"PK\x03\x04rest of a zip archive")], 415, "forbidden_file"),
+        (
+            vec![("adapter", "adapter_model.safetensors", b"PK\x03\x04rest of a zip archive")],
+            415,
+            "forbidden_file",
+        ),
         (vec![("adapter", "adapter_model.safetensors", b"\x1f\x8b\x08\x00gzip")], 415, "forbidden_file"),
         (vec![("adapter", "x.gguf", b"PK\x03\x04")], 415, "forbidden_file"),
         (vec![("adapter", "adapter_config.json", &config[..])], 422, "adapter_file_not_found"),
         (vec![("module", "m.wasm", b"#!/bin/sh")], 415, "forbidden_file"),
         (vec![("what", "x", b"y")], 400, "invalid_request"),
         (
-            vec![("adapter", "adapter_config.json", &config[..]), ("adapter", "adapter_model.safetensors", b"\x00\x00\x00\x00\x00\x00\x00\x00")],
+            vec![
+                ("adapter", "adapter_config.json", &config[..]),
+                ("adapter", "adapter_model.safetensors", b"\x00\x00\x00\x00\x00\x00\x00\x00"),
+            ],
             400,
             "invalid_adapter",
         ),
@@ -105,9 +115,11 @@ fn files_are_read_below_the_roots_only_and_never_through_links() {
     std::fs::write(outside.join("adapter_model.safetensors"), &tensors).expect("a file");
     let (linked, hard, pipe) = (root.join("linked"), root.join("hard"), root.join("pipe"));
     make(&linked);
-    symlink(outside.join("adapter_model.safetensors"), linked.join("adapter_model.safetensors")).expect("a link");
+    symlink(outside.join("adapter_model.safetensors"), linked.join("adapter_model.safetensors"))
+        .expect("a link");
     make(&hard);
-    std::fs::hard_link(outside.join("adapter_model.safetensors"), hard.join("adapter_model.safetensors")).expect("a link");
+    std::fs::hard_link(outside.join("adapter_model.safetensors"), hard.join("adapter_model.safetensors"))
+        .expect("a link");
     make(&pipe);
     let made = std::process::Command::new("mkfifo").arg(pipe.join("adapter_model.safetensors")).status();
     symlink(&outside, root.join("way-out")).expect("a link");
@@ -134,12 +146,25 @@ fn files_are_read_below_the_roots_only_and_never_through_links() {
 fn nothing_but_public_addresses_is_fetched() {
     let (server, _data) = server(|_| {});
     let digest = "0".repeat(64);
-    for host in ["127.0.0.1:1", "[::1]:1", "169.254.169.254", "10.0.0.1", "localhost:1", "[::ffff:127.0.0.1]:1", "2130706433:1"] {
+    for host in [
+        "127.0.0.1:1",
+        "[::1]:1",
+        "169.254.169.254",
+        "10.0.0.1",
+        "localhost:1",
+        "[::ffff:127.0.0.1]:1",
+        "2130706433:1",
+    ] {
         let body = json!({"adapters": [{"uri": format!("https://{host}/a.gguf"), "digest": digest}]});
         let said = server.operator("PUT", PATH, &body).expect(403);
         assert_eq!(said.code(), "address_forbidden", "{host}");
     }
-    for uri in ["http://example.com/a.gguf", "https://u:p@example.com/a.gguf", "https://example.com/a.gguf", "ftp://x/y"] {
+    for uri in [
+        "http://example.com/a.gguf",
+        "https://u:p@example.com/a.gguf",
+        "https://example.com/a.gguf",
+        "ftp://x/y",
+    ] {
         assert_eq!(by_uri(&server, uri).expect(400).code(), "invalid_request", "{uri}");
     }
 }
@@ -168,7 +193,8 @@ fn web(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> String {
 }
 
 fn ok(body: &[u8]) -> Vec<u8> {
-    let mut all = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len()).into_bytes();
+    let mut all = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len())
+        .into_bytes();
     all.extend_from_slice(body);
     all
 }
@@ -194,7 +220,9 @@ fn files_of_the_web_and_of_registries_are_held_to_their_digests() {
     let address = web(move |path| match path {
         "/config" => ok(&config),
         "/tensors" => ok(&tensors),
-        "/elsewhere" => b"HTTP/1.1 302 Found\r\nlocation: http://localhost:1/x\r\ncontent-length: 0\r\n\r\n".to_vec(),
+        "/elsewhere" => {
+            b"HTTP/1.1 302 Found\r\nlocation: http://localhost:1/x\r\ncontent-length: 0\r\n\r\n".to_vec()
+        }
         path if path.ends_with(&wanted) => ok(&config),
         path if path.contains("/blobs/") => ok(&tensors),
         path if path.contains("/manifests/") => ok(served.as_bytes()),

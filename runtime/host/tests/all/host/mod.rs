@@ -48,7 +48,11 @@ impl Said {
 
 impl Server {
     /// Starts one on a data folder.
-    pub fn start(tiny: Arc<Tiny>, data: &Path, change: impl FnOnce(&mut HostConfig) + Send + 'static) -> Self {
+    pub fn start(
+        tiny: Arc<Tiny>,
+        data: &Path,
+        change: impl FnOnce(&mut HostConfig) + Send + 'static,
+    ) -> Self {
         let mut config = HostConfig {
             port: 0,
             data_dir: data.to_owned(),
@@ -85,8 +89,7 @@ impl Server {
     /// Asks with a key; no key where it is empty.
     pub fn ask(&self, key: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Said {
         let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
-        let mut request =
-            ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
+        let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
         if !key.is_empty() {
             request = request.header("authorization", format!("Bearer {key}"));
         }
@@ -98,8 +101,7 @@ impl Server {
             request = request.header(*name, *value);
         }
         let request = request.body(body.to_owned()).expect("a request");
-        let reply = agent
-            .configure_request(request);
+        let reply = agent.configure_request(request);
         let reply = agent.run(reply.allow_non_standard_methods(true).build()).expect("an answer");
         let status = reply.status().as_u16();
         let etag = reply.headers().get("etag").map(|tag| tag.to_str().expect("text").to_owned());

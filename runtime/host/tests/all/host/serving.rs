@@ -3,7 +3,11 @@
 use super::Server;
 use crate::tiny::Tiny;
 use serde_json::{Value, json};
+use std::path::Path;
 use std::sync::Arc;
+
+/// Set to rewrite `docs/openapi.json`; a person reads the difference.
+const REWRITE: &str = "COLDFRAME_REWRITE_OPENAPI";
 
 fn text(said: &Value) -> String {
     said["choices"][0]["text"].as_str().expect("a text").to_owned()
@@ -17,7 +21,8 @@ fn functions_answer_as_their_adapters_and_again_after_a_restart() {
         server.register(&format!("f-{name}"), name).expect(201);
     }
     let models = server.operator("GET", "/v1/models", &Value::Null).expect(200);
-    let ids: Vec<&str> = models.value["data"].as_array().expect("a list").iter().filter_map(|m| m["id"].as_str()).collect();
+    let ids: Vec<&str> =
+        models.value["data"].as_array().expect("a list").iter().filter_map(|m| m["id"].as_str()).collect();
     assert_eq!(ids, ["tiny", "f-a", "f-b", "f-c"]);
     let said: Vec<String> =
         ["tiny", "f-a", "f-b", "f-c"].map(|model| text(&server.say(model).expect(200).value)).to_vec();
@@ -61,4 +66,21 @@ fn quotas_refuse_and_say_when_to_come_back() {
     server.say("one").expect(200);
     server.say("one").expect(200);
     assert_eq!(server.say("one").expect(429).code(), "quota_exceeded");
+}
+
+#[test]
+fn the_committed_description_is_this_builds() {
+    let (tiny, data) = (Arc::new(Tiny::new()), tempfile::tempdir().expect("a folder"));
+    let server = Server::start(tiny, data.path(), |_| {});
+    let document = server.operator("GET", "/api-doc/openapi.json", &Value::Null).expect(200);
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/openapi.json");
+    let built = format!("{:#}\n", document.value);
+    if std::env::var_os(REWRITE).is_some() {
+        std::fs::write(&file, &built).expect("written");
+    }
+    let committed = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(
+        committed == built,
+        "docs/openapi.json is out of date: run this test with {REWRITE}=1 and read the diff"
+    );
 }

@@ -139,6 +139,18 @@ async fn a_client_that_goes_ends_its_call() {
 }
 
 #[tokio::test]
+async fn a_client_that_goes_before_its_answer_ends_its_call() {
+    let server = serve(short()).await;
+    let mut stream = server.connect().await;
+    stream.write_all(post(&chat("pirate", "endless")).as_bytes()).await.unwrap();
+    while server.seen.running.load(Ordering::SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(stream);
+    server.quiet().await;
+}
+
+#[tokio::test]
 async fn a_client_that_takes_nothing_is_cut_off() {
     let server = serve(short()).await;
     let mut stream = server.connect().await;
