@@ -12,7 +12,7 @@ use crate::bench_backbone::adapters::write_all;
 use crate::ui::print;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Tokens of a prompt: what the host measures itself with.
@@ -36,7 +36,7 @@ pub fn measure(bench: &Bench<'_>, figures: &mut Figures) -> Result<()> {
     let config = bench.config()?;
     let vocab = config.vocab as u32;
     let folders = write_all(&config, &adapters, bench.args.functions)?;
-    let bytes = folders.iter().map(bytes).collect::<Result<Vec<_>>>()?;
+    let bytes = folders.iter().map(|folder| bytes(folder)).collect::<Result<Vec<_>>>()?;
     let bandwidth = bandwidth(&folders)?;
     let mut settings = bench.settings(&home.path().join("data"), &[&adapters]);
     let weights = register(&mut Server::start(&settings)?, &folders, vocab)?;
@@ -82,7 +82,7 @@ fn name(index: usize) -> String {
     format!("cold-{index:03}")
 }
 
-fn bytes(folder: &PathBuf) -> Result<f64> {
+fn bytes(folder: &Path) -> Result<f64> {
     let path = folder.join("adapter_model.safetensors");
     Ok(std::fs::metadata(&path).with_context(|| format!("{}", path.display()))?.len() as f64)
 }

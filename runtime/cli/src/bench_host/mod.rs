@@ -98,6 +98,9 @@ impl Bench<'_> {
     }
 }
 
+/// A part of the bench.
+type Measure = fn(&Bench<'_>, &mut Figures) -> Result<()>;
+
 /// Measures and prints.
 pub fn run(args: BenchArgs, ui: &Ui) -> Result<()> {
     ensure!(
@@ -115,7 +118,7 @@ pub fn run(args: BenchArgs, ui: &Ui) -> Result<()> {
     };
     let bench = Bench { args: &args, ui, model, signed };
     let mut figures = Map::new();
-    let parts: [(Part, fn(&Bench<'_>, &mut Figures) -> Result<()>); 4] = [
+    let parts: [(Part, Measure); 4] = [
         (Part::Cold, cold::measure),
         (Part::Load, load::measure),
         (Part::Speed, speed::measure),

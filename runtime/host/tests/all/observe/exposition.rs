@@ -137,15 +137,18 @@ fn quoted(text: &str) -> Option<(String, &str)> {
     None
 }
 
+/// Names and values of a series' labels.
+type Labels = Vec<(String, String)>;
+
 /// The labels of a histogram's series without `le`.
-fn apart(labels: &[(String, String)]) -> (Vec<(String, String)>, Option<&str>) {
+fn apart(labels: &[(String, String)]) -> (Labels, Option<&str>) {
     let bound = labels.iter().find(|(name, _)| name == "le").map(|(_, bound)| bound.as_str());
     (labels.iter().filter(|(name, _)| name != "le").cloned().collect(), bound)
 }
 
 fn histograms(read: &Exposition) -> Result<(), String> {
     for family in read.families.iter().filter(|(_, kind)| *kind == "histogram").map(|(name, _)| name) {
-        let mut all: BTreeMap<Vec<(String, String)>, Vec<(f64, f64)>> = BTreeMap::new();
+        let mut all: BTreeMap<Labels, Vec<(f64, f64)>> = BTreeMap::new();
         for ((name, labels), value) in &read.series {
             if *name == format!("{family}_bucket") {
                 let (labels, bound) = apart(labels);
