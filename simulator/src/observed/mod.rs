@@ -73,6 +73,9 @@ fn stage(phase: &str) -> Option<usize> {
 /// every call has one.
 const HANDLER_COLD_NS: u64 = 1_000_000;
 
+/// Shorter than this a phase is a look at what is in place, not a load.
+const LOOK_NS: u64 = 100_000;
+
 impl Observed {
     /// The request by the simulator's definitions; `None` unless it completed.
     pub fn finished(&self) -> Option<Finished> {
@@ -90,8 +93,8 @@ impl Observed {
         let prefill_ns = take(self.phases.get("prefill").copied().unwrap_or(0));
         let mut cold_ns = [0; 5];
         for (name, &ns) in &self.phases {
-            let handler = name == "handler" && ns < HANDLER_COLD_NS;
-            if let Some(at) = stage(name).filter(|_| !handler) {
+            let look = ns < if name == "handler" { HANDLER_COLD_NS } else { LOOK_NS };
+            if let Some(at) = stage(name).filter(|_| !look) {
                 cold_ns[at] += take(ns);
             }
         }
