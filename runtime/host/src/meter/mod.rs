@@ -1,6 +1,6 @@
 //! The meter: a ledger row for each request and each stretch of residency, and what they cost.
 //!
-//! [`row`] is what is kept, [`ledger`] where it goes, [`keepers`] who kept a shared backbone alive, [`statement`] a
+//! [`row`] is what is kept, [`ledger`] where it goes, [`keepers`] who kept a shared backbone alive, [`mod@statement`] a
 //! period's bill split between functions to the last nano-dollar, [`export`] tables for others. Prices and bills are the
 //! simulator's own, so a live host and a replay of it cost the same by the same rules. `docs/metering.md` has the formulas.
 

@@ -15,7 +15,7 @@ use wit_parser::Resolve;
 /// The export that makes a module one with a token hook.
 const HOOK: &str = "coldframe:function/token-hook@0.1.0#before-token";
 
-/// Name of the world that [`write`] writes.
+/// Name of the world that [`write()`] writes.
 pub const NAME: &str = "granted";
 
 /// Writes WIT with the world `granted` into a folder of `scratch` and returns the folder.

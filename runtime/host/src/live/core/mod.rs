@@ -1,6 +1,6 @@
 //! One task owns the decisions: real events go into the policy's core, what it asks for is carried out.
 //!
-//! [`Live`] is the handle: it takes calls and what operators want. Behind it [`driver`] owns the core, [`seam`] is who
+//! [`Live`] is the handle: it takes calls and what operators want. Behind it `driver` owns the core, [`seam`] is who
 //! does the work ([`machine`] for real), [`residency`] what is where, [`events`] the log that replays. No decision is
 //! made here: what is loaded, evicted, admitted or refused comes from `coldframe_policy`, as in the simulator.
 //! `docs/live.md` tells how tiers, budgets and phases become real.
