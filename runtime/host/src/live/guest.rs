@@ -161,12 +161,12 @@ fn asked(params: &SamplingParams) -> Params {
     }
 }
 
-/// What the code wishes, over the function's defaults.
-fn wished(params: &Params, defaults: &Map<String, Value>) -> Result<SamplingParams, Failure> {
+/// What the code wishes, over the function's defaults, with at most so many tokens.
+fn wished(params: &Params, defaults: &Map<String, Value>, budget: u32) -> Result<SamplingParams, Failure> {
     let invalid = |error| Failure::new("invalid", format!("the function's sampling defaults: {error}"));
     let base: SamplingParams = serde_json::from_value(Value::Object(defaults.clone())).map_err(invalid)?;
     Ok(SamplingParams {
-        max_tokens: params.max_tokens.or(base.max_tokens),
+        max_tokens: Some(params.max_tokens.or(base.max_tokens).map_or(budget, |asked| asked.min(budget))),
         temperature: params.temperature.unwrap_or(base.temperature),
         top_p: params.top_p.unwrap_or(base.top_p),
         top_k: params.top_k.map_or(base.top_k, i64::from),
@@ -208,7 +208,7 @@ impl GuestServices {
                 Source::Chat { messages, tools: None, extra: Map::new() }
             }
         };
-        let params = wished(&task.params, &resident.settings.defaults)?;
+        let params = wished(&task.params, &resident.settings.defaults, task.budget)?;
         let logprobs = params.logprobs;
         let wish = Wish {
             source,
@@ -281,5 +281,27 @@ impl Services for GuestServices {
 
     fn log(&self, level: Level, message: &str) {
         self.log.write(&self.call, level, message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::wished;
+    use coldframe_sandbox::services::Params;
+    use serde_json::json;
+
+    #[test]
+    fn the_guest_has_its_way_before_the_manifest_and_the_budget_before_both() {
+        let defaults = json!({ "max_tokens": 12 });
+        let defaults = defaults.as_object().expect("an object");
+        let most = |asked, budget| {
+            let params = Params { max_tokens: asked, ..Params::default() };
+            wished(&params, defaults, budget).expect("defaults are fine").max_tokens
+        };
+        assert_eq!(most(None, 100), Some(12));
+        assert_eq!(most(Some(30), 100), Some(30));
+        assert_eq!((most(None, 5), most(Some(30), 5)), (Some(5), Some(5)));
+        let open = wished(&Params::default(), &serde_json::Map::new(), 7).expect("no defaults");
+        assert_eq!(open.max_tokens, Some(7));
     }
 }
