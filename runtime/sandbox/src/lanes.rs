@@ -109,13 +109,16 @@ impl Lanes {
         self.behind.get_or_init(|| threads(&self.options)).as_ref()
     }
 
-    /// Polls once and books the time it took.
+    /// Polls once and books the time it took, past what is free.
     fn slice<T>(&self, work: &mut Work<T>, share: &Share, context: &mut Context<'_>) -> Poll<T> {
         let start = ThreadTime::now();
         let polled = work.body.as_mut().poll(context);
         let used = nanos(start.elapsed());
-        work.cpu_ns.fetch_add(used, Ordering::Relaxed);
-        share.book(self.now(), self.cost(used));
+        let total = work.cpu_ns.fetch_add(used, Ordering::Relaxed).saturating_add(used);
+        let booked = used.min(total.saturating_sub(nanos(self.options.free)));
+        if booked > 0 {
+            share.book(self.now(), self.cost(booked));
+        }
         polled
     }
 

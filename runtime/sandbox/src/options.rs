@@ -93,6 +93,8 @@ pub enum Priority {
 /// compute on threads of low priority, until the share is paid off. Guests that mostly wait for tokens never get there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Background {
+    /// CPU time of each call that is not booked: many short calls are no reason to send any of them away.
+    pub free: Duration,
     /// CPU time a function may use at once on its callers' threads.
     pub burst: Duration,
     /// What it may use of them in the long run, percent of one core.
@@ -106,7 +108,13 @@ pub struct Background {
 impl Default for Background {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { burst: Duration::from_millis(2), share_percent: 20, threads, priority: Priority::Idle }
+        Self {
+            free: Duration::from_micros(100),
+            burst: Duration::from_millis(1),
+            share_percent: 5,
+            threads,
+            priority: Priority::Idle,
+        }
     }
 }
 

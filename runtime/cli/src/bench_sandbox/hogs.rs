@@ -71,9 +71,7 @@ impl Hogs {
     /// Commits one of them; its name, the word it should end with, and its end.
     pub async fn commit(&self, which: usize) -> (&'static str, &'static str, CallEnd) {
         match MISDEEDS.get(which) {
-            Some((name, word)) => {
-                (name, word, chat(self.budget.clone(), self.stage.clone(), name).await)
-            }
+            Some((name, word)) => (name, word, chat(self.budget.clone(), self.stage.clone(), name).await),
             None => {
                 let (name, script) = GREEDY[which - MISDEEDS.len()];
                 (name, "ok", call(self.greedy.clone(), self.stage.clone(), script.to_vec()).await)

@@ -114,9 +114,7 @@ impl Generation for Voice {
     fn next(&mut self) -> Later<'_, Result<Option<Event>, Failure>> {
         Box::pin(async {
             let said = self.0.recv().await;
-            Ok(said.map(|said| {
-                Event::Token(Token { text: said.as_nanos().to_string(), ..Token::default() })
-            }))
+            Ok(said.map(|said| Event::Token(Token { text: said.as_nanos().to_string(), ..Token::default() })))
         })
     }
     fn cancel(&mut self) {}

@@ -230,4 +230,7 @@ fn usage(store: &mut StoreContextMut<'_, Call>) -> CallUsage {
     }
 }
 
-const _: () = assert!(TICK.as_millis() + GRACE.as_millis() < 10, "a call ends within its deadline and ten milliseconds");
+const _: () = assert!(
+    TICK.as_millis() + GRACE.as_millis() < 10,
+    "a call ends within its deadline and ten milliseconds"
+);

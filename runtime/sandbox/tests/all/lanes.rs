@@ -12,6 +12,7 @@ use std::time::Duration;
 /// A function of a sandbox whose guests may compute next to nothing on their callers' threads.
 async fn function(threads: usize, limits: Limits) -> Function {
     let background = Background {
+        free: Duration::ZERO,
         burst: Duration::from_micros(1),
         share_percent: 1,
         threads,
