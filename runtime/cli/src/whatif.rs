@@ -11,6 +11,7 @@ use coldframe_policy::log::Reader;
 use coldframe_simulator::fidelity::trace::{Demand, demand};
 use coldframe_simulator::profile::Profiles;
 use coldframe_simulator::report::{check, html, json};
+use coldframe_simulator::start::Start;
 use std::fs::File;
 use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -79,6 +80,7 @@ pub fn run(args: WhatifArgs, ui: &Ui) -> Result<()> {
     crate::records::write(&trace, &demand.records, &demand.catalog, note)?;
     let mut plan = resolve(&Wrapped::try_parse_from(line(&args, &demand, &trace)?)?.replay)?;
     plan.inputs.command = crate::replay::command_line();
+    plan.base.start = start(&args)?;
     if demand.open > 0 {
         let text =
             "calls had not ended when the log did: their answers count with the most they might have had";
@@ -102,6 +104,19 @@ pub fn run(args: WhatifArgs, ui: &Ui) -> Result<()> {
         file.finish()?;
     }
     print(&report, args.baseline, ui)
+}
+
+/// The host as it was before its first call, unless the question is about another fleet or other adapters.
+fn start(args: &WhatifArgs) -> Result<Option<Start>> {
+    const OTHER: [&str; 6] = ["--workers", "--gpus-per-worker", "--fleet", "--gpu", "--rank", "--gpu-memory-gb"];
+    let other = |word: &String| OTHER.iter().any(|name| word.split('=').next() == Some(name));
+    if args.more.iter().any(other) {
+        return Ok(None);
+    }
+    let read = || -> Result<Start> {
+        Ok(Start::read(Reader::new(BufReader::new(File::open(&args.log)?))?)?)
+    };
+    Ok(Some(read().with_context(|| format!("{}", args.log.display()))?))
 }
 
 /// The command line of the replay: hardware from the profile, memory and adapters from the log, the user's own last.

@@ -7,7 +7,7 @@
 
 use super::CalibrateError;
 use super::fit::{Errors, Fit, Row, fit};
-use super::measured::{AdapterLoad, Measured, StepPoint};
+use super::measured::{AdapterLoad, Files, Measured, StepPoint};
 
 /// A fit in words, with its errors.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +39,8 @@ pub struct Derived {
     pub adapter_bytes_per_rank: u64,
     /// The load that stands for all adapters.
     pub adapter: AdapterLoad,
+    /// An adapter from disk: constant, ns; and ns a byte in memory.
+    pub adapter_disk: [f64; 2],
     /// Extra of the first step after a backbone's load, ns.
     pub first_step_ns: u64,
     /// Fits and their errors.
@@ -73,6 +75,7 @@ pub fn derive(measured: &Measured) -> Result<Derived, CalibrateError> {
         adapter_token_ps: 0,
         adapter_bytes_per_rank: bytes_per_rank(&measured.adapters),
         adapter: nearest(&measured.adapters, measured.rank),
+        adapter_disk: [0.0; 2],
         first_step_ns: measured.backbone.first_step_ns.saturating_sub(measured.backbone.usual_step_ns),
         fits: vec![
             FitNote { what: "prefill", formula: "a + b·T + c·T²", errors: prefill.errors },
@@ -85,6 +88,7 @@ pub fn derive(measured: &Measured) -> Result<Derived, CalibrateError> {
     };
     derived.decode_ps[0] = derived.decode_ps[0].max(1);
     derived.with_adapters(measured, host);
+    derived.loads(measured);
     derived.mixed(measured, host);
     Ok(derived)
 }
@@ -131,6 +135,25 @@ impl Derived {
         self.adapter_token_ps = (self.adapters.k[1] * PS_PER_NS).round() as u64;
         let formula = "read of their bytes + a + b·tokens";
         self.fits.push(FitNote { what: "steps with adapters", formula, errors: self.adapters.errors });
+    }
+
+    /// Loads of adapters by their bytes.
+    fn loads(&mut self, measured: &Measured) {
+        let time = |load: &AdapterLoad| match measured.files {
+            Files::Cached => Some(load.memory_ns),
+            Files::Dropped => load.disk_ns,
+        };
+        let row = |load: &AdapterLoad| {
+            let ns = time(load)? as f64;
+            Some(Row { x: [1.0, load.bytes as f64], y: ns, of: ns.max(1.0) })
+        };
+        let rows: Vec<Row<2>> = measured.adapters.iter().filter_map(row).collect();
+        if rows.is_empty() {
+            return;
+        }
+        let found = fit(&rows);
+        self.adapter_disk = found.k;
+        self.fits.push(FitNote { what: "adapter load", formula: "a + b·bytes", errors: found.errors });
     }
 
     fn mixed(&mut self, measured: &Measured, host: f64) {

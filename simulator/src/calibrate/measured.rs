@@ -1,5 +1,6 @@
 //! What a calibration measured: plain numbers, each the median of its rounds.
 
+use crate::profile::EngineRules;
 use std::collections::BTreeMap;
 
 /// The machine and the run, for the `source` lines.
@@ -59,6 +60,16 @@ pub struct StepPoint {
     pub device_ns: u64,
     /// In the engine outside the executor, sampling included, ns.
     pub host_ns: u64,
+}
+
+/// Which load of an adapter stands for one from disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Files {
+    /// Its files are in the page cache, as on a host with memory to spare.
+    #[default]
+    Cached,
+    /// They are not.
+    Dropped,
 }
 
 /// An adapter's load.
@@ -138,6 +149,10 @@ pub struct Measured {
     pub sandbox: Option<Sandbox>,
     /// Rank that stands for all adapters.
     pub rank: u32,
+    /// Which of their loads stands for one from disk.
+    pub files: Files,
+    /// The rules by which the runtime's engine makes its steps.
+    pub engine: Option<EngineRules>,
     /// Anything a reader should know of the run.
     pub notes: BTreeMap<String, String>,
 }

@@ -4,7 +4,7 @@
 //! measured. Ratios compare with bare wasmtime in the same run. What is not measured is left out.
 
 mod hogs;
-mod stage;
+pub mod stage;
 
 use crate::ui::{Ui, print};
 use anyhow::{Context, Result, anyhow, ensure};
