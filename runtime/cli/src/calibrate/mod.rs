@@ -5,6 +5,7 @@
 
 mod bandwidth;
 mod cache;
+#[cfg(feature = "sandbox")]
 mod code;
 mod loads;
 mod steps;
@@ -116,8 +117,13 @@ fn measure(args: &CalibrateArgs, out: &Path, ui: &Ui) -> Result<Measured> {
     let opened = args.model.open(ui)?;
     ui.say("loads of adapters");
     let adapters = loads::adapters(&opened, scratch.path(), &ranks(args), rounds, ui)?;
-    ui.say("a function's code");
-    let sandbox = code::measure(rounds)?;
+    #[cfg(feature = "sandbox")]
+    let sandbox = {
+        ui.say("a function's code");
+        Some(code::measure(rounds)?)
+    };
+    #[cfg(not(feature = "sandbox"))]
+    let sandbox = None;
     ui.say("steps");
     let (steps, device) = steps::measure(args, &opened, scratch.path(), rounds, ui)?;
     let page_tokens = coldframe_backbone::executor::PAGE_TOKENS as u64;
@@ -134,7 +140,7 @@ fn measure(args: &CalibrateArgs, out: &Path, ui: &Ui) -> Result<Measured> {
         adapters,
         backbone,
         bandwidths,
-        sandbox: Some(sandbox),
+        sandbox,
         rank: args.rank,
         files: match args.files {
             FilesArg::Cached => sim::Files::Cached,
