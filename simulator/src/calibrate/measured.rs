@@ -62,6 +62,17 @@ pub struct StepPoint {
     pub host_ns: u64,
 }
 
+/// Decode steps behind a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServingPoint {
+    /// Streams at once, without adapter.
+    pub rows: u64,
+    /// Positions that they look back on, in all.
+    pub cached: u64,
+    /// From token to token, ns.
+    pub step_ns: u64,
+}
+
 /// Which load of an adapter stands for one from disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Files {
@@ -145,6 +156,8 @@ pub struct Measured {
     pub backbone: BackboneLoad,
     /// Bandwidths.
     pub bandwidths: Bandwidths,
+    /// Steps as readers of a server's streams see them; empty where no server was measured.
+    pub serving: Vec<ServingPoint>,
     /// A function's code.
     pub sandbox: Option<Sandbox>,
     /// Rank that stands for all adapters.

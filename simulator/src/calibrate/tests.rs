@@ -104,6 +104,21 @@ fn fits_find_the_laws() {
 }
 
 #[test]
+fn serving_is_added_to_steps() {
+    let mut measured = machine();
+    let point = |rows: u64| {
+        let engine = 3_100_000 + 400_000 * rows + 1_000 * rows * 64;
+        ServingPoint { rows, cached: rows * 64, step_ns: engine + 200_000 + 70_000 * rows }
+    };
+    measured.serving = [1, 4, 16].map(point).to_vec();
+    let derived = derive(&measured).expect("enough points");
+    near(derived.host_ps, 300_000_000);
+    near(derived.decode_ps[1], 470_000_000);
+    let engine = StepPoint { rows: 4, cached: 256, ..StepPoint::default() };
+    near(derived.predict_ns(&engine) as u64, 3_000_000 + 1_600_000 + 256_000);
+}
+
+#[test]
 fn a_law_with_another_shape_shows_in_the_errors() {
     let mut measured = machine();
     let odd = measured.steps.iter_mut().filter(|p| p.prompt == 256);

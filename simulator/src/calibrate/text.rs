@@ -79,7 +79,10 @@ fn step(out: &mut String, measured: &Measured, derived: &Derived) {
     line!(out, "\n[step]\nsource = {}", quoted(&source));
     line!(
         out,
-        "# Engine work outside the executor in a step of one sequence.\nhost_ps = {}",
+        "# Engine work outside the executor in a step of one sequence; serving adds {:.3} ms of it, and {:.3} ms to each\n\
+         # sequence's decode_b_ps.\nhost_ps = {}",
+        derived.serving_ps[0] as f64 / (MS * 1e3),
+        derived.serving_ps[1] as f64 / (MS * 1e3),
         derived.host_ps
     );
     line!(out, "# What any adapter adds to a step, spread over the layers; and each token under one.");

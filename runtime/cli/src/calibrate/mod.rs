@@ -8,6 +8,8 @@ mod cache;
 #[cfg(feature = "sandbox")]
 mod code;
 mod loads;
+#[cfg(feature = "host")]
+mod serving;
 mod steps;
 
 use crate::backbone::machine::Machine;
@@ -126,6 +128,14 @@ fn measure(args: &CalibrateArgs, out: &Path, ui: &Ui) -> Result<Measured> {
     let sandbox = None;
     ui.say("steps");
     let (steps, device) = steps::measure(args, &opened, scratch.path(), rounds, ui)?;
+    #[cfg(feature = "host")]
+    let serving = {
+        ui.say("steps behind a server");
+        let batches: &[usize] = if args.quick { &[1, 4, 8] } else { &[1, 2, 4, 8, 16] };
+        serving::measure(&args.model, opened.pack.config().vocab as u32, batches, scratch.path(), rounds, ui)?
+    };
+    #[cfg(not(feature = "host"))]
+    let serving = Vec::new();
     let page_tokens = coldframe_backbone::executor::PAGE_TOKENS as u64;
     let shape = shape(&opened, device.page_bytes / page_tokens, context_bytes);
     let machine = machine(args, rounds, &device.name)?;
@@ -141,6 +151,7 @@ fn measure(args: &CalibrateArgs, out: &Path, ui: &Ui) -> Result<Measured> {
         backbone,
         bandwidths,
         sandbox,
+        serving,
         rank: args.rank,
         files: match args.files {
             FilesArg::Cached => sim::Files::Cached,
