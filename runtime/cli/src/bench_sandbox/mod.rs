@@ -5,7 +5,7 @@
 
 mod hogs;
 mod neighbours;
-mod stage;
+pub mod stage;
 
 use crate::ui::{Ui, print};
 use anyhow::{Context, Result, anyhow, ensure};
