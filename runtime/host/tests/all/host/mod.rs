@@ -1,5 +1,6 @@
 //! A whole server on a tiny model: started, asked over a socket, stopped, started again.
 
+mod disk;
 mod functions;
 mod ingest;
 mod money;
