@@ -220,7 +220,9 @@ async fn reloads(args: ServeArgs, reloader: Weak<Reloader>, relog: Relog, mut ha
                 }
                 tracing::info!(changed = changed.join(", "), "reloaded");
             }
-            Err(error) => tracing::error!(error = format!("{error:#}"), "not reloaded; what was there stays in use"),
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "not reloaded; what was there stays in use")
+            }
         }
     }
 }

@@ -234,8 +234,17 @@ pub fn usage(args: UsageArgs, ui: &Ui) -> Result<()> {
     }
     let answer = args.server.server()?.get(&format!("/admin/v1/usage?by={}{function}", args.by))?;
     let rows = answer["data"].as_array().cloned().unwrap_or_default();
-    let head =
-        ["TENANT", "FUNCTION", "FROM_MS", "REQUESTS", "PROMPT", "ANSWER", "DEVICE_MS", "OWN_USD", "SHARED_USD"];
+    let head = [
+        "TENANT",
+        "FUNCTION",
+        "FROM_MS",
+        "REQUESTS",
+        "PROMPT",
+        "ANSWER",
+        "DEVICE_MS",
+        "OWN_USD",
+        "SHARED_USD",
+    ];
     let dollars = |value: &Value| {
         let nano = value.as_u64().unwrap_or(0);
         format!("{}.{:09}", nano / 1_000_000_000, nano % 1_000_000_000)

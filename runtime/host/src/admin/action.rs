@@ -4,9 +4,9 @@
 //! do not know, so that nothing can be slipped in (`tenant`, `scope`, `digest`).
 
 use super::ingest::Uploads;
+use crate::meter::export::{Format, Table};
 use crate::records::{Digest, Quota, Scope, Settings, Target};
 use crate::store::Revision;
-use crate::meter::export::{Format, Table};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

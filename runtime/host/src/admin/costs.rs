@@ -60,7 +60,8 @@ impl Period<'_> {
         }
         let unclaimed = split(&mut accounts, shared);
         if unclaimed > 0 {
-            let row = UsageRow { nanodollars: unclaimed, total_nanodollars: unclaimed, ..UsageRow::default() };
+            let row =
+                UsageRow { nanodollars: unclaimed, total_nanodollars: unclaimed, ..UsageRow::default() };
             accounts.insert((NOBODY.to_owned(), String::new()), Account { row, kept: 0 });
         }
         let asked = |whose: &Whose| {
@@ -109,8 +110,11 @@ impl Period<'_> {
             let Some(last) = rows.last() else { return Ok(()) };
             after = last.number;
             for entry in rows {
-                let Ok(LedgerRow::Residency(row)) = serde_json::from_value(entry.row.payload) else { continue };
-                for (tenant, function, weight) in row.keepers.into_iter().filter(|_| row.thing == Thing::Backbone)
+                let Ok(LedgerRow::Residency(row)) = serde_json::from_value(entry.row.payload) else {
+                    continue;
+                };
+                for (tenant, function, weight) in
+                    row.keepers.into_iter().filter(|_| row.thing == Thing::Backbone)
                 {
                     accounts.entry((tenant, function)).or_default().kept += u128::from(weight);
                 }

@@ -5,8 +5,8 @@ use super::costs::Period;
 use super::live::Books;
 use super::records::{AuditLine, AuditRow, UsageRow};
 use crate::call::Later;
-use crate::meter::export::Table;
 use crate::meter::LedgerRow;
+use crate::meter::export::Table;
 use crate::store::journal::{Amounts, Book, Entry, Filter, Journal, Page, Row};
 use crate::store::ledger::Ledger;
 use crate::store::{OpenError, Store};
@@ -144,7 +144,9 @@ impl Books for StoreBooks {
                 let read = self.journal.query(Book::Ledger, filter.clone(), Page::After(after), ROWS).await?;
                 let Some(last) = read.last() else { return Ok(rows) };
                 after = last.number;
-                rows.extend(read.into_iter().filter_map(|entry| serde_json::from_value(entry.row.payload).ok()));
+                rows.extend(
+                    read.into_iter().filter_map(|entry| serde_json::from_value(entry.row.payload).ok()),
+                );
                 if rows.len() > TABLE_MAX {
                     let problem = format!("this is more than {TABLE_MAX} rows: ask for a shorter time");
                     return Err(StoreError::Rejected(Rejected::Invalid(problem)));

@@ -156,16 +156,28 @@ fn kept(config: &HostConfig, next: &HostConfig) -> Vec<(&'static str, &'static s
         ("data_dir", *data_dir != config.data_dir, OPENED),
         ("models_dir", *models_dir != config.models_dir, BUILT),
         ("backbones", *backbones != config.backbones, BUILT),
-        ("tls_certificate", tls(&config.tls_certificate, tls_certificate), "its files are read again, its path is not"),
+        (
+            "tls_certificate",
+            tls(&config.tls_certificate, tls_certificate),
+            "its files are read again, its path is not",
+        ),
         ("tls_key", tls(&config.tls_key, tls_key), "its files are read again, its path is not"),
         ("slo_ttft_ms", *slo_ttft_ms != config.slo_ttft_ms, "functions are given it as they are registered"),
-        ("measure_tokens", *measure_tokens != config.measure_tokens, "the machine is measured once, at the start"),
+        (
+            "measure_tokens",
+            *measure_tokens != config.measure_tokens,
+            "the machine is measured once, at the start",
+        ),
         ("event_log", *event_log != config.event_log, OPENED),
         ("traces", *traces != config.traces, OPENED),
         ("engine", *engine != config.engine, BUILT),
         ("artifacts", *artifacts != config.artifacts, BUILT),
         ("limits.connections", limits.connections != config.limits.connections, BUILT),
-        ("lora_modules", *lora_modules != config.lora_modules, "they are registered at the start: use the API"),
+        (
+            "lora_modules",
+            *lora_modules != config.lora_modules,
+            "they are registered at the start: use the API",
+        ),
     ];
     all.into_iter().filter(|(_, differs, _)| *differs).map(|(key, _, why)| (key, why)).collect()
 }

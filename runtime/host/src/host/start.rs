@@ -13,9 +13,9 @@ use super::quotas::Metered;
 use super::reload::{Reloader, Taken};
 use super::state::StoreState;
 use crate::admin::action::{AdapterSpec, DEFAULT_ADAPTER, FunctionSpec, UsageBy, UsageQuery};
-use crate::admin::live::Books as _;
 use crate::admin::ingest::Uploads;
 use crate::admin::ingest::artifacts::Artifacts;
+use crate::admin::live::Books as _;
 use crate::admin::{
     Action, Admin, AdminError, AdminOptions, At, DEFAULT_TENANT, Parts, Principal, StoreBooks, Terms,
 };
@@ -38,8 +38,8 @@ use crate::store::{OpenError, Store, StoreError};
 use coldframe_backbone::adapter::Limits;
 use coldframe_backbone::native::KvFormat;
 use coldframe_policy::units::BackboneId;
-use coldframe_simulator::profile::Profiles;
 use coldframe_sandbox::{Compiler, Sandbox, SandboxOptions};
+use coldframe_simulator::profile::Profiles;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
@@ -135,6 +135,7 @@ impl Host {
     /// [`StartError`], saying what to do.
     pub async fn start(config: HostConfig, compiler: Option<Compiler>) -> Result<Self, StartError> {
         config.check()?;
+        let prices = prices(&config)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         std::fs::create_dir_all(&config.data_dir).map_err(io(config.data_dir.display().to_string()))?;
         let store = Arc::new(Store::open(&config.data_dir.join("store"), clock.clone()).await?);
@@ -168,7 +169,7 @@ impl Host {
         let metrics =
             Arc::new(Metrics::new(Tracer::start(&config.traces).map_err(io("the thread of traces"))?));
         let quotas = Quotas::default();
-        let till = Arc::new(Till::new(prices(&config)?, quotas.clone(), clock.clone()));
+        let till = Arc::new(Till::new(prices, quotas.clone(), clock.clone()));
         let books = StoreBooks::new(store.clone()).with_ledger(ledger.clone());
         budgets(&books, &quotas, &*clock).await?;
         let sink = StoreLedger { ledger: ledger.clone(), till: till.clone() };
@@ -242,18 +243,8 @@ impl Host {
             app: app.clone(),
             certificates: certificates.clone(),
         });
-        let host = Self {
-            address,
-            admin,
-            app,
-            listener,
-            certificates,
-            reloader,
-            live,
-            decisions,
-            ledger,
-            shutdown,
-        };
+        let host =
+            Self { address, admin, app, listener, certificates, reloader, live, decisions, ledger, shutdown };
         host.register(&modules).await?;
         Ok(host)
     }
@@ -289,7 +280,8 @@ impl Host {
 
     /// Serves until `stop` is ready or an operator drains it; then finishes what is under way.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let Self { app, listener, certificates, live, decisions, ledger, shutdown, admin, reloader, .. } = self;
+        let Self { app, listener, certificates, live, decisions, ledger, shutdown, admin, reloader, .. } =
+            self;
         let mut drained = shutdown.subscribe();
         let stop = async move {
             tokio::select! {
@@ -409,10 +401,11 @@ pub(super) fn prices(config: &HostConfig) -> Result<Option<Prices>, StartError> 
     let Some(name) = &config.tariff else { return Ok(None) };
     let wrong = |key, problem: String| StartError::Config(ConfigError::Value { key, problem });
     let tariff = Profiles::tariff(name).map_err(|error| wrong("tariff", error.to_string()))?;
-    let device =
-        DevicePrice { name: config.tariff_device.clone(), memory_bytes: budget(config).device };
+    let device = DevicePrice { name: config.tariff_device.clone(), memory_bytes: budget(config).device };
     let prices = Prices::new(tariff, device);
-    prices.map(Some).map_err(|error| wrong("tariff_device", format!("{error}: say which of them this machine is")))
+    prices
+        .map(Some)
+        .map_err(|error| wrong("tariff_device", format!("{error}: say which of them this machine is")))
 }
 
 /// Tells budgets what the ledger has of this month.

@@ -75,24 +75,22 @@ async fn a_cold_function_parks_a_bounded_number_and_tells_the_rest_when_to_come(
 #[tokio::test]
 async fn no_more_calls_of_a_function_run_at_once_than_it_allows() {
     for preset in ["coldframe", "vllm"] {
-        let bench = Bench::new(policy(preset, &[("queue.limit", "2")]), 4, Fakes::gated(100, 0));
+        let bench = Bench::new(policy(preset, &[("queue.limit", "4")]), 4, Fakes::gated(100, 0));
         let bounded = || {
             let settings = Settings { max_concurrency: Some(2), ..Settings::default() };
             let generation = Arc::new(Generation { settings, ..(*generation(0)).clone() });
             Call { generation: Some(generation), ..call_of(0) }
         };
-        let calls: Vec<_> = (0..4)
-            .map(|_| {
-                let (live, call) = (bench.live.clone(), bounded());
-                tokio::spawn(async move { heard(live.call(call).await).await })
-            })
-            .collect();
+        let begin = || {
+            let (live, call) = (bench.live.clone(), bounded());
+            tokio::spawn(async move { heard(live.call(call).await).await })
+        };
         let seen = async || bench.live.residency().await.expect("it lives");
-        until("two run and two wait", async || {
-            let seen = seen().await;
-            (seen.running, seen.waiting) == (2, 2)
-        })
-        .await;
+        let mut calls = vec![begin(), begin()];
+        until("two run", async || seen().await.running == 2).await;
+        calls.extend((0..4).map(|_| begin()));
+        until("four wait", async || seen().await.waiting == 4).await;
+        assert_eq!(seen().await.running, 2, "{preset}");
         match bench.live.call(bounded()).await.map(drop) {
             Err(CallError::Overloaded { code: "queue_full", retry_after, .. }) => {
                 assert!(retry_after >= Duration::from_secs(1), "{preset}");
@@ -103,7 +101,7 @@ async fn no_more_calls_of_a_function_run_at_once_than_it_allows() {
         let (live, other) = (bench.live.clone(), call_of(1));
         let other = tokio::spawn(async move { heard(live.call(other).await).await });
         until("the other runs", async || seen().await.running == 3).await;
-        bench.fakes.ends.add_permits(5);
+        bench.fakes.ends.add_permits(7);
         for call in calls.into_iter().chain([other]) {
             assert!(call.await.expect("no panic"), "{preset}");
         }

@@ -2,8 +2,8 @@
 
 use coldframe_host::meter::export::{Format, Table, write};
 use coldframe_host::meter::{
-    DevicePrice, Keepers, LedgerRow, Outcome, RequestRow, ResidencyRow, SHARE_UNIT, Share, Thing, Pricer,
-    Prices, charges, statement,
+    DevicePrice, Keepers, LedgerRow, Outcome, Pricer, Prices, RequestRow, ResidencyRow, SHARE_UNIT, Share,
+    Thing, charges, statement,
 };
 use coldframe_simulator::cost::{GpuBasis, Tariff, apportion};
 use coldframe_simulator::profile::Profiles;
@@ -318,7 +318,10 @@ fn tables_read_back() {
     let lines: Vec<&str> = csv.lines().collect();
     assert!(lines[0].starts_with("id,tenant,function,generation,backbone,arrived_ms"), "{csv}");
     assert!(lines[1].starts_with("\"'=1+1,\"\"x\"\"\",t1,f1,g,tiny,1,3,completed,warm"), "{csv}");
-    assert!(lines[0].ends_with("queue_ns,prefill_ns,nanodollars") && lines[1].ends_with(",7,8,9,11"), "{csv}");
+    assert!(
+        lines[0].ends_with("queue_ns,prefill_ns,nanodollars") && lines[1].ends_with(",7,8,9,11"),
+        "{csv}"
+    );
 
     let mut out = Vec::new();
     write(Table::Residency, Format::Parquet, &rows, &mut out).expect("memory");

@@ -82,7 +82,9 @@ fn beyond_the_bounded_queue_calls_are_refused() {
         let mut bed = Bed::new(policy, &[&[1000]]).asking(None, Some(1));
         let first = bed.arrive(0);
         bed.settle();
-        (0..5).for_each(|_| drop(bed.arrive(0)));
+        (0..5).for_each(|_| {
+            bed.arrive(0);
+        });
         bed.settle();
         assert_eq!((bed.running.len(), bed.waiting.len(), refused(&bed)), (1, 3, 2), "{name}: {:?}", bed.log);
         // Who gives up makes room; nobody is forgotten when the last that runs is done.
@@ -98,9 +100,12 @@ fn beyond_the_bounded_queue_calls_are_refused() {
 fn a_log_without_these_words_is_read_as_before() {
     let mut bed = Bed::new(quiet(&[]), &[&[500]]).asking(None, None).asking(Some(7), Some(3));
     bed.serve(1);
-    let (plain, asking): (Vec<_>, Vec<_>) = bed.lines.iter().partition(|line| !line.contains("keep_alive\":7"));
+    let (plain, asking): (Vec<_>, Vec<_>) =
+        bed.lines.iter().partition(|line| !line.contains("keep_alive\":7"));
     assert_eq!(asking.len(), 1);
     assert!(asking[0].contains("\"max_concurrency\":3"));
-    assert!(plain.iter().filter(|line| line.contains("function-added")).all(|line| !line.contains("max_conc")));
+    assert!(
+        plain.iter().filter(|line| line.contains("function-added")).all(|line| !line.contains("max_conc"))
+    );
     assert!(serde_json::from_str::<Line>(asking[0]).is_ok());
 }

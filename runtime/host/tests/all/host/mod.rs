@@ -8,8 +8,8 @@ mod observing;
 mod reloading;
 mod serving;
 mod tenancy;
-mod walls;
 mod tracing;
+mod walls;
 
 use crate::tiny::Tiny;
 use coldframe_host::auth::Secret;

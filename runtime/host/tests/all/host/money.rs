@@ -113,14 +113,18 @@ fn the_shared_part_is_split_three_ways_each_to_the_whole() {
     let table = server.operator("GET", "/admin/v1/usage/rows?table=requests", &Value::Null).expect(200).text;
     let lines: Vec<&str> = table.lines().collect();
     assert!(lines[0].ends_with("nanodollars") && lines.len() >= 5, "{table}");
-    let paid: u64 = lines[1..].iter().map(|line| line.rsplit(',').next().unwrap().parse::<u64>().unwrap()).sum();
+    let paid: u64 =
+        lines[1..].iter().map(|line| line.rsplit(',').next().unwrap().parse::<u64>().unwrap()).sum();
     assert_eq!(paid, all.iter().map(|row| of(row, "nanodollars")).sum::<u64>());
     let residency = "/admin/v1/usage/rows?table=residency";
     let seen = server.operator("GET", residency, &Value::Null).expect(200).text;
     assert!(seen.lines().any(|line| line.contains("backbone") && line.contains("f-b=")), "{seen}");
     let tenant = server.key("default", "admin");
     let own = server.ask(&tenant, "GET", residency, &[], "").expect(200).text;
-    assert!(!own.contains("=") && own.contains("adapter"), "who else keeps a backbone is not theirs to see: {own}");
+    assert!(
+        !own.contains("=") && own.contains("adapter"),
+        "who else keeps a backbone is not theirs to see: {own}"
+    );
 }
 
 #[test]
@@ -138,7 +142,7 @@ fn a_call_is_in_the_usage_that_is_asked_for_next() {
 fn a_tariff_that_does_not_price_this_machine_is_refused_at_the_start() {
     use coldframe_host::host::Host;
     let (tiny, data) = (Arc::new(Tiny::new()), tempfile::tempdir().expect("a folder"));
-    let server = Server::start(tiny, data.path(), |_| {});
+    let server = Server::start(tiny.clone(), data.path(), |_| {});
     let mut config = server.config.clone();
     drop(server);
     config.tariff = Some("modal".to_owned());

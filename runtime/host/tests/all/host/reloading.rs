@@ -20,7 +20,8 @@ fn policy(server: &Server) -> String {
 fn what_may_change_does_and_the_rest_waits_with_its_reason() {
     let (server, _data) = started();
     let load = json!({"lora_name": "x", "lora_path": "/nowhere"});
-    server.operator("POST", "/v1/load_lora_adapter", &load).expect(403);
+    let shut = server.operator("POST", "/v1/load_lora_adapter", &load).expect(403);
+    assert_ne!(shut.code(), "adapter_path_forbidden");
     let mut config = server.config.clone();
     config.policy = "serverlesslora".to_owned();
     config.runtime_lora_updating = true;
@@ -36,7 +37,9 @@ fn what_may_change_does_and_the_rest_waits_with_its_reason() {
     assert_eq!(kept, ["port", "engine", "limits.connections"]);
     assert!(done.kept.iter().all(|(_, why)| !why.is_empty()));
     assert_eq!(policy(&server), "serverlesslora");
-    assert_ne!(server.operator("POST", "/v1/load_lora_adapter", &load).status, 403);
+    // Past the gate, to what is wrong with the path.
+    let past = server.operator("POST", "/v1/load_lora_adapter", &load).expect(403);
+    assert_eq!(past.code(), "adapter_path_forbidden");
     let large = json!({"model": "tiny", "prompt": "x".repeat(2 << 20), "max_tokens": 1});
     server.operator("POST", "/v1/completions", &large).expect(413);
     server.say("tiny").expect(200);
@@ -69,7 +72,9 @@ fn a_broken_configuration_changes_nothing() {
         let refused = server.reload(config).expect_err(word).to_string();
         assert!(refused.contains(word), "{word}: {refused}");
         assert_eq!(policy(&server), "coldframe", "{word}");
-        server.operator("POST", "/v1/load_lora_adapter", &json!({"lora_name": "x", "lora_path": "/x"})).expect(403);
+        server
+            .operator("POST", "/v1/load_lora_adapter", &json!({"lora_name": "x", "lora_path": "/x"}))
+            .expect(403);
     }
     server.say("tiny").expect(200);
 }

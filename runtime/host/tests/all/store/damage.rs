@@ -138,7 +138,8 @@ async fn a_journal_with_a_lost_page_or_end_is_refused() {
         bytes[page * 4096..(page + 1) * 4096].fill(0);
         fs::write(&database, &bytes).unwrap();
         unnoticed += usize::from(open(&target).await.is_ok());
-        let _ = (fs::remove_file(target.join("journal.db-wal")), fs::remove_file(target.join("journal.db-shm")));
+        let _ =
+            (fs::remove_file(target.join("journal.db-wal")), fs::remove_file(target.join("journal.db-shm")));
     }
     // Pages that hold nothing may be lost.
     assert!(unnoticed <= pages / 20, "{unnoticed} of {pages} pages were lost and nobody noticed");
