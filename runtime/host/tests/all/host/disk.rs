@@ -31,7 +31,7 @@ fn refuses(server: &Server, path: &str, body: &Value) {
 fn full(data: &Path) {
     let server = Server::start(Arc::new(Tiny::new()), data, |_| {});
     server.register("kept", "a").expect(201);
-    let note = "x".repeat(20_000);
+    let note = "x".repeat(200);
     let made = json!({"scope": "invoke", "note": note});
     let refused = (0..CHANGES_MAX).find_map(|_| {
         let said = server.operator("POST", "/admin/v1/keys", &made);
@@ -82,7 +82,7 @@ fn run(shell: &[&str], setup: &str, case: &str, home: &Path) {
 fn a_full_disk_refuses_changes_and_goes_on_answering() {
     let home = tempfile::tempdir().expect("a folder");
     // The signal would end the process before the error comes; a block is half a KiB.
-    run(&["sh"], "trap '' XFSZ; ulimit -f 16384;", "full", home.path());
+    run(&["sh"], "trap '' XFSZ; ulimit -f 4096;", "full", home.path());
     // Without the limit everything that was acknowledged is there, and changes are taken again.
     let server = Server::start(Arc::new(Tiny::new()), &home.path().join("data"), |_| {});
     still_serves(&server);
