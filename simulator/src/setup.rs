@@ -235,6 +235,8 @@ impl Setup {
                 Nanos(times.kernel_ns.unwrap_or(self.cold.kernel_ns)),
             ],
             backbone_from_host: Nanos(self.cold.backbone_fixed_ns + from_host),
+            keep_alive: None,
+            max_concurrency: None,
         })
     }
 

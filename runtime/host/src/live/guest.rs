@@ -15,24 +15,45 @@ use coldframe_backbone::text::Special;
 use coldframe_sandbox::services::{
     Failure, Generation, Input, Later, Level, Message, Params, Services, Shape, Task,
 };
+use cpu_time::ThreadTime;
 use serde_json::{Map, Value, json};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// When a caller whom a full pool refused should try again. Arbitrary.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// What the code used, once it has ended; nothing for code that was cut off.
+/// What the code used: all of it once it has ended; of code that was cut off, its CPU.
 #[derive(Debug, Default)]
-pub(super) struct Spent(Mutex<CodeEnd>);
+pub(super) struct Spent {
+    end: Mutex<Option<CodeEnd>>,
+    cpu_ns: AtomicU64,
+}
 
 impl Spent {
     pub(super) fn read(&self) -> CodeEnd {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let end = self.end.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        end.unwrap_or_else(|| CodeEnd { cpu_ns: self.cpu_ns.load(Ordering::Relaxed), ..CodeEnd::default() })
     }
 
     fn set(&self, end: CodeEnd) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = end;
+        *self.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
+    }
+
+    /// Runs code, counting the thread's time at every step: a caller who goes away leaves no end to read it from.
+    async fn timed(&self, code: impl Future<Output = CodeEnd>) -> CodeEnd {
+        let mut code = pin!(code);
+        poll_fn(|context| {
+            let start = ThreadTime::now();
+            let polled = code.as_mut().poll(context);
+            let ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            self.cpu_ns.fetch_add(ns, Ordering::Relaxed);
+            polled
+        })
+        .await
     }
 }
 
@@ -58,7 +79,7 @@ pub(super) async fn answer(
         place: place.clone(),
         line: line.clone(),
     };
-    let end = code.handle(request(call, route), Arc::new(services), Box::new(reply)).await;
+    let end = spent.timed(code.handle(request(call, route), Arc::new(services), Box::new(reply))).await;
     spent.set(end.clone());
     if let Some(fault) = end.fault {
         return Err(match fault.retry {
