@@ -10,6 +10,7 @@ mod load;
 mod numbers;
 mod server;
 mod speed;
+mod streams;
 mod styles;
 
 use crate::opened::BackboneArg;
