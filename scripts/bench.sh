@@ -10,6 +10,7 @@ usage() {
     echo "  backbone  the backbone's promises, measured beside the peers that are installed"
     echo "  sandbox   the sandbox's promises, beside bare wasmtime in the same run"
     echo "  host      the host's promises, on servers of its own (--minutes 10 --kill-rounds 500 for the full ones)"
+    echo "  host-peers  first tokens on an adapter from disk in llama.cpp (installs it into target/peers), in one process"
     echo "peers and backbone: COLDFRAME_ADAPTERS names the folder of PEFT adapters to make 16 of (default:"
     echo "  functions/adapters), COLDFRAME_PEERS the peers to install (default: llamacpp torch mistralrs),"
     echo "  COLDFRAME_MODEL a GGUF other than SmolLM2-135M-Instruct; arguments go to scripts/peers/compare.py"
@@ -52,6 +53,15 @@ case "$name" in
         model="${COLDFRAME_MODEL:-smollm2-135m-instruct}"
         [ -e "$model" ] || "$coldframe" backbone pull "$model" >&2
         exec "$coldframe" bench-host --backbone "$model" "$@"
+        ;;
+    host-peers)
+        scripts/peers/install.sh llamacpp
+        home="${COLDFRAME_PEERS_DIR:-target/peers}"
+        python="$home/venv/bin/python"
+        [ -d "$home/adapters" ] ||
+            "$python" scripts/peers/adapters.py "${COLDFRAME_ADAPTERS:-functions/adapters}" "$home/adapters" >&2
+        libraries="$home/npm/node_modules/@node-llama-cpp/linux-x64/bins/linux-x64"
+        exec "$python" scripts/peers/cold.py "$libraries" "$home/model.gguf" "${COLDFRAME_THREADS:-2}" "$home/adapters"
         ;;
     -h | --help)
         usage

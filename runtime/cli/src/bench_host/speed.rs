@@ -56,10 +56,10 @@ pub fn measure(bench: &Bench<'_>, figures: &mut Figures) -> Result<()> {
     let mut rounds = Vec::new();
     for round in 0..bench.args.rounds as u64 {
         bench.ui.check()?;
-        let (engine_tok_s, prefill_tok_s) = engine(bench)?;
+        let Engine { decode_tok_s, prefill_tok_s } = engine(bench, PREFILL)?;
         let seed = (round + 1) * 1000;
         rounds.push(Round {
-            engine_tok_s,
+            engine_tok_s: decode_tok_s,
             host_tok_s: streams(&server.url, vocab, seed, word)?,
             engine_ttft_ms: PREFILL as f64 / prefill_tok_s * 1e3,
             host_ttft_ms: alone(&client, vocab, seed + 500)?,
@@ -72,22 +72,32 @@ fn name(index: usize) -> String {
     format!("speed-{index:02}")
 }
 
-/// Tokens a second of the mixed batch and of a prompt of [`PREFILL`] tokens, in a process of its own.
-fn engine(bench: &Bench<'_>) -> Result<(f64, f64)> {
+/// What `coldframe bench` says.
+pub(super) struct Engine {
+    pub(super) decode_tok_s: f64,
+    pub(super) prefill_tok_s: f64,
+}
+
+/// Tokens a second of the mixed batch and of a prompt of `tokens` tokens, in a process of its own.
+pub(super) fn engine(bench: &Bench<'_>, tokens: usize) -> Result<Engine> {
     let program = std::env::current_exe().context("this program's own file")?;
     let mut command = Command::new(program);
     command.args(["--json", "--quiet", "bench"]).args(bench.args.model.arguments()?);
     command.args(["--batch", &STREAMS.to_string(), "--steps", &STEPS.to_string(), "--repeat", "1"]);
-    command.args(["--prefill", &PREFILL.to_string(), "--only", "prefill_128,decode_16_mixed"]);
+    let prefill = format!("prefill_{tokens}");
+    command.args(["--prefill", &tokens.to_string(), "--only", &format!("{prefill},decode_{STREAMS}_mixed")]);
     let out = command.stderr(Stdio::inherit()).current_dir(Path::new(".")).output()?;
     ensure!(out.status.success(), "`coldframe bench` failed");
     let report: Value = serde_json::from_slice(&out.stdout).context("what `coldframe bench` printed")?;
-    let of = |name: &str| report[name]["median"].as_f64().with_context(|| format!("{name} of the bench"));
-    Ok((of("decode_16_mixed_tok_s")?, of("prefill_128_tok_s")?))
+    let of = |name: &str| {
+        let value = report[format!("{name}_tok_s")]["median"].as_f64();
+        value.with_context(|| format!("{name} of the bench"))
+    };
+    Ok(Engine { decode_tok_s: of(&format!("decode_{STREAMS}_mixed"))?, prefill_tok_s: of(&prefill)? })
 }
 
 /// The id of [`WORD`].
-fn word(client: &Client) -> Result<u64> {
+pub(super) fn word(client: &Client) -> Result<u64> {
     let body = json!({"model": super::server::BASE, "prompt": WORD, "add_special_tokens": false});
     let told = client.good("POST", "/tokenize", &body)?;
     let ids = told["tokens"].as_array().context("tokens")?;

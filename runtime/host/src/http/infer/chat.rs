@@ -14,6 +14,9 @@ use crate::http::problem::{Problem, Result};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+/// What a chunk calls itself.
+const CHUNK: &str = "chat.completion.chunk";
+
 /// Answers a chat.
 ///
 /// # Errors
