@@ -35,8 +35,8 @@ pub(crate) fn fill(plan: &Plan, source: Source<'_>, template: Option<&str>) -> R
         canon.matrix(matrix);
         fulls.push(Replaced { site: full.site, with_head: full.with_head, matrix });
     }
-    let (sender, filled) = channel();
     let idle = thread::scope(|scope| {
+        let (sender, filled) = channel();
         let work = Work { plan, source, fulls: &fulls };
         scope.spawn(move || work.run(parts, &sender));
         let mut idle = Vec::new();

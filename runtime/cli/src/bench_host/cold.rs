@@ -117,7 +117,7 @@ fn register(server: &mut Server, folders: &[PathBuf], vocab: u32) -> Result<(f64
     let residency = client.good("GET", "/admin/v1/residency", &Value::Null)?;
     server.kill9()?;
     let uses = |what: &str| residency["uses"][what].as_f64().with_context(|| format!("bytes of {what}"));
-    Ok((uses("backbone")?, uses("adapters")?))
+    Ok((uses("backbone")?, uses("adapters")? / held(&residency)?.max(1) as f64))
 }
 
 fn tell(pairs: &[Pair], bandwidth: f64, figures: &mut Figures) -> Result<()> {
@@ -172,11 +172,16 @@ fn phases(pairs: &[Pair]) -> Result<()> {
     Ok(())
 }
 
+/// Functions whose adapters are in the device's memory.
+fn held(residency: &Value) -> Result<usize> {
+    let functions = residency["functions"].as_array().context("functions")?;
+    Ok(functions.iter().filter(|function| function["tier"] == "device").count())
+}
+
 /// Memory held what it should: about as many functions as it was made for.
 fn residency(client: &Client, bench: &Bench<'_>) -> Result<()> {
     let residency = client.good("GET", "/admin/v1/residency", &Value::Null)?;
-    let functions = residency["functions"].as_array().context("functions")?;
-    let held = functions.iter().filter(|function| function["tier"] == "device").count();
+    let held = held(&residency)?;
     print(&format!("{held} of {} functions in memory at the end\n", bench.args.functions))?;
     let made_for = bench.args.resident;
     ensure!(
