@@ -12,6 +12,7 @@ usage() {
     echo "  host      the host's promises, on servers of its own (--minutes 10 --kill-rounds 500 for the full ones)"
     echo "  fidelity  the simulator beside the host: calibration, three classes of traces, two policies, three live runs each"
     echo "            (POLICIES, CLASSES, FUNCTIONS, RUNS, SPAN, RATE: see the script; results in target/fidelity)"
+    echo "  host-peers  first tokens on an adapter from disk in llama.cpp (installs it into target/peers), in one process"
     echo "peers and backbone: COLDFRAME_ADAPTERS names the folder of PEFT adapters to make 16 of (default:"
     echo "  functions/adapters), COLDFRAME_PEERS the peers to install (default: llamacpp torch mistralrs),"
     echo "  COLDFRAME_MODEL a GGUF other than SmolLM2-135M-Instruct; arguments go to scripts/peers/compare.py"
@@ -80,6 +81,15 @@ case "$name" in
         done
         # shellcheck disable=SC2086 # a list of files
         exec "$coldframe" fidelity-table $results
+        ;;
+    host-peers)
+        scripts/peers/install.sh llamacpp
+        home="${COLDFRAME_PEERS_DIR:-target/peers}"
+        python="$home/venv/bin/python"
+        [ -d "$home/adapters" ] ||
+            "$python" scripts/peers/adapters.py "${COLDFRAME_ADAPTERS:-functions/adapters}" "$home/adapters" >&2
+        libraries="$home/npm/node_modules/@node-llama-cpp/linux-x64/bins/linux-x64"
+        exec "$python" scripts/peers/cold.py "$libraries" "$home/model.gguf" "${COLDFRAME_THREADS:-2}" "$home/adapters"
         ;;
     -h | --help)
         usage

@@ -273,7 +273,9 @@ impl Setup {
     pub fn step_cost(&self, model: &Model) -> StepCost {
         let s = &model.step;
         let isolation = match self.policy.sharing {
-            SharingPart::SharedWeights { isolation_permille } if s.engine.is_none() => u64::from(isolation_permille),
+            SharingPart::SharedWeights { isolation_permille } if s.engine.is_none() => {
+                u64::from(isolation_permille)
+            }
             _ => 0,
         };
         StepCost {
@@ -304,7 +306,8 @@ impl Setup {
     /// Limits of an engine with a KV pool of this many bytes (none: memory is reserved per request).
     pub fn engine_limits(&self, model: &Model, pool: Bytes) -> EngineLimits {
         let e = &self.policy.engine;
-        let pool_tokens = if e.paged_kv { pool.0 / model.profile.kv_bytes_per_token.max(1) } else { u64::MAX };
+        let pool_tokens =
+            if e.paged_kv { pool.0 / model.profile.kv_bytes_per_token.max(1) } else { u64::MAX };
         if let Some(own) = model.step.engine {
             return EngineLimits {
                 max_sequences: own.max_sequences,

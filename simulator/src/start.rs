@@ -50,7 +50,8 @@ impl Start {
                 }
                 Line::Function { id, tenant, name, .. } => {
                     if let Some(info) = start.functions.get_mut(id.index()) {
-                        *info = FunctionInfo { adapter: name.clone(), name, tenant, ..FunctionInfo::default() };
+                        *info =
+                            FunctionInfo { adapter: name.clone(), name, tenant, ..FunctionInfo::default() };
                     }
                 }
                 _ => {}

@@ -111,7 +111,8 @@ pub fn run(args: WhatifArgs, ui: &Ui) -> Result<()> {
 
 /// What each tenant's functions would have cost and how many of their calls would have been cold, by policy.
 fn tenants(report: &Report) -> String {
-    let runs = || report.policies.iter().filter_map(|policy| Some((policy.name.as_str(), policy.runs.first()?)));
+    let runs =
+        || report.policies.iter().filter_map(|policy| Some((policy.name.as_str(), policy.runs.first()?)));
     let mut all: BTreeMap<&str, Vec<(u64, u64, u64)>> = BTreeMap::new();
     let count = runs().count();
     for (n, (_, run)) in runs().enumerate() {
@@ -155,9 +156,7 @@ fn start(args: &WhatifArgs) -> Result<Option<Start>> {
     if args.more.iter().any(other) {
         return Ok(None);
     }
-    let read = || -> Result<Start> {
-        Ok(Start::read(Reader::new(BufReader::new(File::open(&args.log)?))?)?)
-    };
+    let read = || -> Result<Start> { Ok(Start::read(Reader::new(BufReader::new(File::open(&args.log)?))?)?) };
     Ok(Some(read().with_context(|| format!("{}", args.log.display()))?))
 }
 

@@ -160,7 +160,10 @@ fn the_file_reads_back_as_every_kind() {
     let cold = Profiles::cold_start(path).expect("a cold-start section");
     near(cold.adapter_disk_ns, 2_000_000);
     near(cold.adapter_disk_bytes_per_s.expect("a rate"), 10_000_000_000);
-    assert_eq!((cold.adapter_activate_ns, cold.backbone_fixed_ns, cold.backbone_mapped), (0, 25_000_000, true));
+    assert_eq!(
+        (cold.adapter_activate_ns, cold.backbone_fixed_ns, cold.backbone_mapped),
+        (0, 25_000_000, true)
+    );
     assert_eq!(row.engine, measured.engine);
     assert_eq!(Profiles::fleet(path).expect("a fleet section").workers, 1);
     assert!(Profiles::tariff(path).expect("a tariff section").prices("bench"));

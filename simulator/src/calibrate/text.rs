@@ -93,7 +93,10 @@ fn step(out: &mut String, measured: &Measured, derived: &Derived) {
         derived.adapter_token_ps
     );
     if let Some(engine) = measured.engine {
-        line!(out, "# One engine serves all functions; its rules are these, whatever the policy's engine has.");
+        line!(
+            out,
+            "# One engine serves all functions; its rules are these, whatever the policy's engine has."
+        );
         line!(
             out,
             "engine = {{ max_sequences = {}, max_batched_tokens = {}, prefill_quantum = {} }}",

@@ -62,7 +62,11 @@ fn simulated(policy: &str) -> (Setup, RunReport, String) {
 }
 
 fn logged_run(setup: &Setup) -> (RunReport, String) {
-    let spec = setup.start.as_ref().map_or_else(|| setup.backbone_specs(), |start| start.backbones.clone()).remove(0);
+    let spec = setup
+        .start
+        .as_ref()
+        .map_or_else(|| setup.backbone_specs(), |start| start.backbones.clone())
+        .remove(0);
     let header = Header {
         coldframe_log: VERSION,
         writer: "simulator".to_owned(),
@@ -122,7 +126,8 @@ fn a_run_starts_as_a_log_did() {
     let mut told = lazy.clone();
     let all = trace::demand(Reader::new(log.as_bytes()).expect("a header")).expect("a good log");
     let Some((_, Event::FunctionAdded(spec))) = told.told.last().cloned() else { panic!("a function") };
-    (told.functions, told.first) = (all.catalog.functions().iter().rev().cloned().collect(), Nanos(3_000_000_000));
+    (told.functions, told.first) =
+        (all.catalog.functions().iter().rev().cloned().collect(), Nanos(3_000_000_000));
     told.told.pop();
     for n in 0..told.functions.len() as u64 {
         let spec = FunctionSpec { adapter: Bytes(1_000_000 * (n + 1)), ..spec.clone() };

@@ -6,10 +6,15 @@
 
 use std::collections::BTreeMap;
 
-/// Markers by function name.
+/// Markers by function name; a name that ends in `*` stands for all that begin so.
 #[derive(Clone, Debug, Default)]
 pub struct Markers {
     by_function: BTreeMap<String, Vec<String>>,
+}
+
+/// Whether a line's name means a function.
+fn means(name: &str, function: &str) -> bool {
+    name.strip_suffix('*').map_or(name == function, |beginning| function.starts_with(beginning))
 }
 
 /// What an answer's text says of its speaker.
@@ -44,8 +49,8 @@ pub enum MarkersError {
 }
 
 impl Markers {
-    /// Lines of `function,marker`; a function may have several. Case is ignored in answers. Empty lines and lines that
-    /// start with `#` are skipped.
+    /// Lines of `function,marker`; a function may have several, and `pirate-*` means every function whose name begins so.
+    /// Case is ignored in answers. Empty lines and lines that start with `#` are skipped.
     pub fn parse(text: &str) -> Result<Self, MarkersError> {
         let mut markers = Self::default();
         let mut owners: BTreeMap<String, String> = BTreeMap::new();
@@ -75,13 +80,14 @@ impl Markers {
     pub fn judge(&self, function: &str, text: &str) -> Answer {
         let text = text.to_lowercase();
         let bears = |markers: &[String]| markers.iter().any(|marker| text.contains(marker.as_str()));
-        let others = self.by_function.iter().filter(|(name, _)| *name != function);
-        if others.into_iter().any(|(_, markers)| bears(markers)) {
-            return Answer::Wrong;
-        }
-        match self.by_function.get(function) {
-            Some(own) if bears(own) => Answer::Signed,
-            _ => Answer::Unsigned,
+        let (own, others): (Vec<_>, Vec<_>) =
+            self.by_function.iter().partition(|(name, _)| means(name, function));
+        if others.iter().any(|(_, markers)| bears(markers)) {
+            Answer::Wrong
+        } else if own.iter().any(|(_, markers)| bears(markers)) {
+            Answer::Signed
+        } else {
+            Answer::Unsigned
         }
     }
 }

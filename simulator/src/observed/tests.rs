@@ -114,6 +114,10 @@ fn markers_tell_adapters_apart() {
         "a function without marker may not bear another's"
     );
     assert_eq!(markers.functions().collect::<Vec<_>>(), ["json", "pirate"]);
+    let alike = Markers::parse("pirate-*,arr\njson,{\"\n").expect("good lines");
+    assert_eq!(alike.judge("pirate-07", "Arr!"), Answer::Signed);
+    assert_eq!(alike.judge("pirate", "Arr!"), Answer::Wrong, "another beginning");
+    assert_eq!(alike.judge("pirate-07", "{\"a\": 1}"), Answer::Wrong);
     let shared = Markers::parse("a,x\nb,X\n").expect_err("one marker for two").to_string();
     assert!(shared.contains("`a` and `b`"), "{shared}");
     assert!(Markers::parse("nothing").is_err());

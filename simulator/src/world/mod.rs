@@ -158,10 +158,7 @@ impl<'a> World<'a> {
         let limits = Limits { ttft_ns: setup.slo_ttft_ns, tpot_ns: setup.slo_tpot_ns };
         let mut world = Self {
             setup,
-            core: Core::new(
-                setup.policy.clone(),
-                backbones.unwrap_or_else(|| setup.backbone_specs()),
-            ),
+            core: Core::new(setup.policy.clone(), backbones.unwrap_or_else(|| setup.backbone_specs())),
             now: 0,
             queue: Queue::default(),
             gpus: (0..devices).map(|_| gpu()).collect(),

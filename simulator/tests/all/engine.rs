@@ -339,7 +339,11 @@ fn functions_take_turns_with_their_prompts() {
             out.clear();
             now = end;
             engine.complete(&mut out);
-            steps.push(out.iter().filter_map(|o| if let Outcome::First(id) = o { Some(*id) } else { None }).collect());
+            steps.push(
+                out.iter()
+                    .filter_map(|o| if let Outcome::First(id) = o { Some(*id) } else { None })
+                    .collect(),
+            );
             out.clear();
         }
         steps
@@ -351,7 +355,13 @@ fn functions_take_turns_with_their_prompts() {
 /// One sequence decodes; cutting at any time ends the run at the first step border not before it.
 #[test]
 fn a_cut_ends_at_the_first_border() {
-    let limits = EngineLimits { max_sequences: 4, max_tokens: 100, max_adapters: 0, prefill_quantum: 0, pool_tokens: u64::MAX };
+    let limits = EngineLimits {
+        max_sequences: 4,
+        max_tokens: 100,
+        max_adapters: 0,
+        prefill_quantum: 0,
+        pool_tokens: u64::MAX,
+    };
     let sequence = Sequence { id: 0, function: 0, adapter_read: 0, prompt: 10, output: 200 };
     let decoding = || {
         let mut engine = Engine::new(COST, limits);

@@ -75,27 +75,33 @@ impl Draft {
         Ok(Self { counted: Counted::new(layout.bytes() as u64), map })
     }
 
-    /// Bytes at a place.
-    pub fn bytes(&self, at: &Range<usize>) -> &[u8] {
-        &self.map[at.clone()]
-    }
-
-    /// Bytes at a place, to be written.
-    pub fn bytes_mut(&mut self, at: &Range<usize>) -> &mut [u8] {
-        &mut self.map[at.clone()]
-    }
-
-    /// Writes numbers at a place of four bytes each.
-    pub fn write_f32(&mut self, at: &Range<usize>, values: &[f32]) {
-        for (slot, value) in self.bytes_mut(at).chunks_exact_mut(4).zip(values) {
-            slot.copy_from_slice(&value.to_ne_bytes());
+    /// Lends places to be written, in the order asked; no two of them overlap.
+    pub fn split(&mut self, places: Vec<Range<usize>>) -> Vec<&mut [u8]> {
+        let mut order: Vec<_> = places.iter().enumerate().collect();
+        order.sort_by_key(|(_, place)| place.start);
+        let (mut rest, mut passed): (&mut [u8], _) = (&mut self.map, 0);
+        let mut parts = Vec::with_capacity(places.len());
+        for (index, place) in order {
+            let (_, from) = rest.split_at_mut(place.start - passed);
+            let (part, behind) = from.split_at_mut(place.len());
+            parts.push((index, part));
+            (rest, passed) = (behind, place.end);
         }
+        parts.sort_by_key(|(index, _)| *index);
+        parts.into_iter().map(|(_, part)| part).collect()
     }
 
     /// Ends the filling: from here on nothing can write to the block.
     pub fn freeze(self, adapter: &Path) -> Result<Block> {
         let map = self.map.make_read_only().map_err(Error::io(adapter))?;
         Ok(Block { map, counted: self.counted })
+    }
+}
+
+/// Writes numbers at a place of four bytes each.
+pub(crate) fn write_f32(place: &mut [u8], values: &[f32]) {
+    for (slot, value) in place.chunks_exact_mut(4).zip(values) {
+        slot.copy_from_slice(&value.to_ne_bytes());
     }
 }
 

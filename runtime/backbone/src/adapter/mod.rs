@@ -7,6 +7,7 @@ mod block;
 mod config;
 mod dora;
 mod dry_run;
+mod fill;
 mod generation;
 mod json;
 mod limits;
@@ -29,6 +30,7 @@ use crate::error::{Error, Result};
 use crate::model::ModelConfig;
 use crate::site::{Module, Site};
 use block::Block;
+use fill::Source;
 use limits::Findings;
 use load::fill;
 use open::{Opened, open};
@@ -139,7 +141,8 @@ impl Adapter {
         let Some(Opened { file, plan, template, task, base: base_name, .. }) = opened else {
             return Err(Error::adapter(path, "folder", "holds nothing to load"));
         };
-        let filled = fill(&plan, &file, base, limits, template.as_deref(), path)?;
+        let source = Source { file: &file, base, limits, adapter: path };
+        let filled = fill(&plan, source, template.as_deref())?;
         warnings.extend(filled.warnings);
         let (kind, rank_max) = (plan.kind, plan.rank_max());
         let mut deltas = vec![None; slot(Site::Head, model.layers) + 1];
@@ -228,12 +231,7 @@ impl Adapter {
     }
 
     fn view(&self, matrix: &MatrixPlan) -> MatrixView<'_> {
-        MatrixView {
-            dtype: matrix.dtype,
-            rows: matrix.rows,
-            columns: matrix.columns,
-            bytes: self.block.bytes(&matrix.at),
-        }
+        matrix.view(self.block.bytes(&matrix.at))
     }
 }
 

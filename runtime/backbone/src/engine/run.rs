@@ -170,6 +170,18 @@ impl Engine {
     /// What the executor says ([`Error::Changed`] for a model that changed underneath). No sequence survives it: the
     /// caller answers every one with this error.
     pub fn step(&mut self) -> Result<Step> {
+        let mut events = Vec::new();
+        let step = self.step_telling(&mut |event| events.push(event))?;
+        Ok(Step { events, ..step })
+    }
+
+    /// As [`Engine::step`], but tells events one by one as the voices speak, in the same order; the returned step has
+    /// none. Who hears a token early can pass it on while the next voice still chooses, when the executor's other threads
+    /// have nothing to do.
+    ///
+    /// # Errors
+    /// As [`Engine::step`]; then nothing was told.
+    pub fn step_telling(&mut self, hear: &mut dyn FnMut(Event)) -> Result<Step> {
         let start = Instant::now();
         self.stats = StepStats::default();
         self.admit();
@@ -177,11 +189,12 @@ impl Engine {
         self.apply_effects();
         if !plan.is_empty() {
             let logits = self.execute(&plan).inspect_err(|_| self.sequences_lost())?;
-            self.absorb(&plan, logits);
+            self.absorb(&plan, logits, hear);
         }
+        self.events.drain(..).for_each(hear);
         self.stats.step_ns = start.elapsed().as_nanos() as u64;
         let advances = plan.iter().map(|part| Advance { sequence: part.id, tokens: part.take }).collect();
-        Ok(Step { events: std::mem::take(&mut self.events), advances, stats: self.stats })
+        Ok(Step { events: Vec::new(), advances, stats: self.stats })
     }
 
     fn check_queue(&self, owner: Owner) -> Result<()> {
@@ -265,7 +278,7 @@ impl Engine {
     }
 
     /// Enters what the step computed, and lets the voices speak.
-    fn absorb(&mut self, plan: &[Planned], mut logits: Logits) {
+    fn absorb(&mut self, plan: &[Planned], mut logits: Logits, hear: &mut dyn FnMut(Event)) {
         for (index, planned) in plan.iter().enumerate() {
             self.advance(planned);
             let rows = logits.rows.get(index).cloned().unwrap_or_default();
@@ -273,6 +286,7 @@ impl Engine {
                 let values = &mut logits.values[row * logits.vocab..(row + 1) * logits.vocab];
                 self.fork(planned.id, values);
                 self.speak(planned.id, values);
+                self.events.drain(..).for_each(&mut *hear);
             }
         }
     }

@@ -50,6 +50,9 @@ pub struct BenchArgs {
     /// Also measure what adapters and a second process cost, and how soon a fresh process is ready
     #[arg(long)]
     memory: bool,
+    /// Measure only these cases, by the names that they have in the report (used by other benches)
+    #[arg(long, hide = true, value_delimiter = ',')]
+    only: Vec<String>,
     /// Do one thing in this process (used by the command itself)
     #[arg(long, hide = true)]
     task: Option<memory::Task>,
@@ -124,6 +127,7 @@ fn cases(args: &BenchArgs, adapters: usize) -> Vec<Case> {
         case(format!("decode_{batch}_mixed"), decode(vec![mixed], steps)),
     ];
     cases.dedup_by(|a, b| a.name == b.name);
+    cases.retain(|case| args.only.is_empty() || args.only.contains(&case.name));
     cases
 }
 

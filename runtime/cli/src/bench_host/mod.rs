@@ -8,8 +8,10 @@ mod cold;
 mod kill;
 mod load;
 pub mod numbers;
+mod replay;
 pub mod server;
 mod speed;
+mod streams;
 mod styles;
 
 use crate::opened::BackboneArg;
@@ -31,6 +33,8 @@ enum Part {
     Cold,
     /// Signed answers under load.
     Load,
+    /// Fifty functions at saturation, and a trace sent to them.
+    Replay,
     /// Tokens a second and first tokens beside the engine alone.
     Speed,
     /// Crashes at random moments.
@@ -118,9 +122,10 @@ pub fn run(args: BenchArgs, ui: &Ui) -> Result<()> {
     };
     let bench = Bench { args: &args, ui, model, signed };
     let mut figures = Map::new();
-    let parts: [(Part, Measure); 4] = [
+    let parts: [(Part, Measure); 5] = [
         (Part::Cold, cold::measure),
         (Part::Load, load::measure),
+        (Part::Replay, replay::measure),
         (Part::Speed, speed::measure),
         (Part::Kill, kill::measure),
     ];

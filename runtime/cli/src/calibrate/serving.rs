@@ -62,7 +62,8 @@ fn streams(client: &Client, vocab: u32, rows: usize, seed: u64) -> Result<f64> {
                 scope.spawn(move || client.complete(BASE, &prompt, STEPS).answered())
             })
             .collect();
-        let ended = callers.into_iter().map(|caller| caller.join().map_err(|_| anyhow!("a caller panicked"))?);
+        let ended =
+            callers.into_iter().map(|caller| caller.join().map_err(|_| anyhow!("a caller panicked"))?);
         ended.collect::<Result<Vec<Told>>>()
     })?;
     let firsts = told.iter().map(|told| told.at.first().copied()).collect::<Option<Vec<Instant>>>();

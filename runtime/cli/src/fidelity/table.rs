@@ -59,7 +59,8 @@ fn table(all: &[(String, Value)]) -> String {
     for (name, value) in all {
         out += &format!("{name:28}");
         for (key, _) in KEYS {
-            let shown = value["summary"][key].as_f64().map_or("–".to_owned(), |v| format!("{:.1} %", v * 100.0));
+            let shown =
+                value["summary"][key].as_f64().map_or("–".to_owned(), |v| format!("{:.1} %", v * 100.0));
             out += &format!(" {shown:>15}");
         }
         for key in ["ttft_mean", "ttft_p95"] {

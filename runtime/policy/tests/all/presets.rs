@@ -167,3 +167,13 @@ fn a_negative_margin_starts_another_instance_elsewhere() {
     }
     assert_eq!(seen(&mut bed, "start"), ["start i1 d1 f0"]);
 }
+
+#[test]
+fn on_an_engine_that_all_share_nobody_waits_for_another_s_last_token() {
+    let functions = 14;
+    let mut bed = Bed::new(policy("coldframe", &[]), &[&[4000]]).functions(&vec![0; functions]);
+    let requests: Vec<u32> = (0..functions as u32).map(|f| bed.arrive(f)).collect();
+    bed.settle();
+    let waiting = requests.iter().filter(|request| !bed.running.contains_key(*request)).count();
+    assert_eq!(waiting, 0, "{:?}", bed.log);
+}

@@ -4,14 +4,18 @@ use super::collect::{Choice, collect};
 use super::merged::Merged;
 use super::request::{self, Common, common, deadline};
 use super::sse::{self, Encode, data};
-use super::wire::{self, Top};
+use super::wire::{self, Frame, Top};
 use super::{messages, params, timing};
 use crate::call::{CallEvent, TokenInfo, Usage, Work};
 use crate::http::ask::Ask;
 use crate::http::body::{self, Reply};
 use crate::http::fields::Fields;
 use crate::http::problem::{Problem, Result};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
+
+/// What a chunk calls itself.
+const CHUNK: &str = "chat.completion.chunk";
 
 /// Answers a chat.
 ///
@@ -30,7 +34,12 @@ pub async fn answer(mut ask: Ask) -> Result<Reply> {
         return Ok(sse::reply(
             &ask.app,
             merged,
-            Lines { top, logprobs: common.params.logprobs, begun: vec![false; choices] },
+            Lines {
+                frame: Frame::new(&top, CHUNK),
+                top,
+                logprobs: common.params.logprobs,
+                begun: vec![false; choices],
+            },
         ));
     }
     let whole = sse::unless_ending(&ask.app, whole(merged, &common, &top)).await?;
@@ -91,26 +100,40 @@ fn one(place: usize, choice: &Choice, common: &Common) -> Value {
     json!({"index": place, "message": message, "logprobs": logprobs, "finish_reason": finish})
 }
 
+/// A choice in a chunk.
+#[derive(Serialize)]
+struct Said<D> {
+    index: u32,
+    delta: D,
+    logprobs: Value,
+    finish_reason: Value,
+}
+
+/// What a token adds.
+#[derive(Serialize)]
+struct Content<'t> {
+    content: &'t str,
+}
+
 /// Chunks of a chat.
 struct Lines {
     top: Top,
+    frame: Frame,
     logprobs: bool,
     /// Which choices have had their role.
     begun: Vec<bool>,
 }
 
 impl Lines {
-    fn line(&mut self, choice: u32, mut delta: Value, rest: (Value, Value), out: &mut String) {
-        let Some(begun) = self.begun.get_mut(choice as usize) else { return };
+    fn line(&mut self, index: u32, delta: impl Serialize, rest: (Value, Value), out: &mut String) {
+        let Some(begun) = self.begun.get_mut(index as usize) else { return };
         if !std::mem::replace(begun, true) {
-            let role = json!({"role": "assistant", "content": ""});
-            let first = json!({"index": choice, "delta": role, "logprobs": null, "finish_reason": null});
-            data(&self.top.chunk("chat.completion.chunk", vec![first], None), out);
+            let delta = json!({"role": "assistant", "content": ""});
+            let first = Said { index, delta, logprobs: Value::Null, finish_reason: Value::Null };
+            self.frame.data(&first, out);
         }
-        let (logprobs, finish) = rest;
-        let choice =
-            json!({"index": choice, "delta": delta.take(), "logprobs": logprobs, "finish_reason": finish});
-        data(&self.top.chunk("chat.completion.chunk", vec![choice], None), out);
+        let (logprobs, finish_reason) = rest;
+        self.frame.data(&Said { index, delta, logprobs, finish_reason }, out);
     }
 
     fn text(&mut self, choice: u32, text: &str, token: Option<&TokenInfo>, out: &mut String) {
@@ -119,7 +142,7 @@ impl Lines {
             None if text.is_empty() => return,
             None => Value::Null,
         };
-        self.line(choice, json!({"content": text}), (logprobs, Value::Null), out);
+        self.line(choice, Content { content: text }, (logprobs, Value::Null), out);
     }
 }
 
@@ -142,7 +165,7 @@ impl Encode for Lines {
 
     fn end(&mut self, usage: &Usage, out: &mut String) {
         if self.top.include_usage {
-            data(&self.top.chunk("chat.completion.chunk", vec![], Some(usage)), out);
+            data(&self.top.chunk(CHUNK, vec![], Some(usage)), out);
         }
         out.push_str("data: [DONE]\n\n");
     }

@@ -4,7 +4,7 @@ use super::collect::{Choice, collect};
 use super::merged::Merged;
 use super::request::{Common, common, deadline};
 use super::sse::{self, Encode, data};
-use super::wire::{self, Top};
+use super::wire::{self, Frame, Top};
 use super::{params, timing};
 use crate::call::{CallEvent, Finish, Prompt, TokenInfo, Usage, Work};
 use crate::http::ask::Ask;
@@ -12,6 +12,7 @@ use crate::http::body::{self, Reply};
 use crate::http::fields::Fields;
 use crate::http::problem::{Problem, Result};
 use crate::http::tokens;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 /// Tokens of an answer that says nothing of its length, as OpenAI has it.
@@ -127,9 +128,19 @@ fn finished(place: usize, choice: &Choice, echo: &str, common: &Common) -> Value
     })
 }
 
+/// A choice in a chunk.
+#[derive(Serialize)]
+struct Said<'t> {
+    index: usize,
+    text: &'t str,
+    logprobs: Value,
+    finish_reason: Value,
+}
+
 /// Chunks of a completion.
 struct Lines {
     top: Top,
+    frame: Frame,
     logprobs: bool,
     choices: u32,
     /// Each choice's prompt, until it was written.
@@ -147,14 +158,14 @@ impl Lines {
             })
             .collect();
         let offsets = vec![0; echoes.len()];
-        Self { top, logprobs: common.params.logprobs, choices: common.choices, echoes, offsets }
+        let (logprobs, choices) = (common.params.logprobs, common.choices);
+        Self { frame: Frame::new(&top, OBJECT), top, logprobs, choices, echoes, offsets }
     }
 
     fn line(&mut self, place: usize, text: &str, logprobs: Value, finish: Value, out: &mut String) {
         let Some(echo) = self.echoes.get_mut(place).map(Option::take) else { return };
-        let mut write = |text: &str, logprobs: Value, finish: Value| {
-            let choice = json!({"index": place, "text": text, "logprobs": logprobs, "finish_reason": finish});
-            data(&self.top.chunk(OBJECT, vec![choice], None), out);
+        let mut write = |text: &str, logprobs: Value, finish_reason: Value| {
+            self.frame.data(&Said { index: place, text, logprobs, finish_reason }, out);
         };
         if let Some(echo) = echo {
             write(&echo, Value::Null, Value::Null);

@@ -3,6 +3,7 @@
 use super::request::Common;
 use crate::call::{Finish, TokenInfo, Usage};
 use crate::http::ask::Ask;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -56,6 +57,32 @@ impl Top {
             chunk["usage"] = usage.map_or(Value::Null, usage_of);
         }
         chunk
+    }
+}
+
+/// A stream's chunks around their one choice, as text: nothing but the choice differs between tokens.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    before: String,
+    after: String,
+}
+
+impl Frame {
+    /// The frame of a stream's chunks.
+    pub fn new(top: &Top, object: &str) -> Self {
+        const CHOICES: &str = "\"choices\":[";
+        let whole = top.chunk(object, vec![], None).to_string();
+        // Inside of a text the quotes would be escaped, so this is the field itself.
+        let at = whole.find(CHOICES).expect("a chunk has choices") + CHOICES.len();
+        let (before, after) = whole.split_at(at);
+        Self { before: format!("data: {before}"), after: format!("{after}\n\n") }
+    }
+
+    /// Writes a chunk of one choice.
+    pub fn data(&self, choice: &impl Serialize, out: &mut String) {
+        out.push_str(&self.before);
+        out.push_str(&serde_json::to_string(choice).expect("choices are made of texts, numbers and JSON"));
+        out.push_str(&self.after);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The engine's thread: takes jobs, looks after readers, steps, hands out what came of it.
+//! The engine's thread: takes jobs, looks after readers, steps, hands out what comes of it.
 
 use super::meter::Open;
 use super::report::{Observer, Part, Snapshot, StepReport};
@@ -232,9 +232,17 @@ impl Desk {
 
     fn step(&mut self) {
         let begun = Instant::now();
+        let Self { engine, seats, .. } = self;
+        let mut ends = Vec::new();
+        // Tokens go out as they are chosen; an end waits until its seat and pages count as free.
+        let mut hear = |event: Event| match event.what {
+            What::Started { .. } | What::Token(_) => hand_out(seats, event, begun),
+            What::Done { .. } | What::Failed { .. } => ends.push(event),
+        };
         // A panic in the executor leaves the engine in a state that no one knows.
-        match catch_unwind(AssertUnwindSafe(|| self.engine.step())) {
-            Ok(Ok(step)) => self.deliver(step, begun),
+        let done = catch_unwind(AssertUnwindSafe(|| engine.step_telling(&mut hear)));
+        match done {
+            Ok(Ok(step)) => self.deliver(&step, ends, begun),
             Ok(Err(error)) => self.lost(error),
             Err(panic) => {
                 let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -258,8 +266,8 @@ impl Desk {
         std::mem::take(&mut self.seats).values_mut().for_each(|seat| seat.fail(error));
     }
 
-    fn deliver(&mut self, step: Step, begun: Instant) {
-        let parts = self.parts(&step);
+    fn deliver(&mut self, step: &Step, ends: Vec<Event>, begun: Instant) {
+        let parts = self.parts(step);
         self.counts.steps += 1;
         self.counts.preempted += step.stats.preempted as u64;
         self.counts.resumed += step.stats.resumed as u64;
@@ -268,9 +276,7 @@ impl Desk {
         self.counts.busy_ns += step.stats.step_ns;
         // Whoever hears of an end sees its seat and pages free.
         self.publish();
-        for event in step.events {
-            self.hand_out(event, begun);
-        }
+        ends.into_iter().for_each(|event| hand_out(&mut self.seats, event, begun));
         self.hold_back();
         self.publish();
         self.observer.stepped(&StepReport { stats: step.stats, parts: &parts, snapshot: self.counts });
@@ -291,38 +297,6 @@ impl Desk {
             }
         }
         parts
-    }
-
-    /// Tells a job what a step that began then did for it.
-    fn hand_out(&mut self, event: Event, begun: Instant) {
-        let Some((first, seat)) = self.seats.range_mut(..=event.sequence).next_back() else { return };
-        let (first, choice) = (*first, (event.sequence.0 - first.0) as usize);
-        // Ends of a job that was ended here already name choices of no seat.
-        if !seat.alive.get(choice).copied().unwrap_or(false) {
-            return;
-        }
-        let ended = matches!(event.what, What::Done { .. } | What::Failed { .. });
-        seat.alive[choice] = !ended;
-        // A prompt is taken up as the step begins; everything else is there when it ends.
-        let at = if matches!(event.what, What::Started { .. }) { begun } else { Instant::now() };
-        let what = match event.what {
-            What::Started { prompt, cached } => {
-                if !std::mem::replace(&mut seat.started, true) {
-                    seat.meter.started(prompt, cached);
-                }
-                Happened::Started { prompt, cached }
-            }
-            What::Token(spoken) => {
-                seat.meter.token();
-                Happened::Token(spoken)
-            }
-            What::Done { reason, text, usage } => Happened::Done { reason, text, usage },
-            What::Failed { error, .. } => Happened::Failed(JobError::Backbone(Arc::new(error))),
-        };
-        seat.tell(choice, what, at);
-        if ended && !seat.alive.contains(&true) {
-            self.seats.remove(&first);
-        }
     }
 
     /// Holds back the jobs whose buffers might not take another step.
@@ -355,5 +329,37 @@ impl Desk {
         self.counts.pages = self.engine.pages();
         self.counts.swapped_bytes = self.engine.swapped_bytes();
         *self.shared.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = self.counts;
+    }
+}
+
+/// Tells a job what a step that began then did for it.
+fn hand_out(seats: &mut BTreeMap<SequenceId, Seat>, event: Event, begun: Instant) {
+    let Some((first, seat)) = seats.range_mut(..=event.sequence).next_back() else { return };
+    let (first, choice) = (*first, (event.sequence.0 - first.0) as usize);
+    // Ends of a job that was ended here already name choices of no seat.
+    if !seat.alive.get(choice).copied().unwrap_or(false) {
+        return;
+    }
+    let ended = matches!(event.what, What::Done { .. } | What::Failed { .. });
+    seat.alive[choice] = !ended;
+    // A prompt is taken up as the step begins; everything else is there when it ends.
+    let at = if matches!(event.what, What::Started { .. }) { begun } else { Instant::now() };
+    let what = match event.what {
+        What::Started { prompt, cached } => {
+            if !std::mem::replace(&mut seat.started, true) {
+                seat.meter.started(prompt, cached);
+            }
+            Happened::Started { prompt, cached }
+        }
+        What::Token(spoken) => {
+            seat.meter.token();
+            Happened::Token(spoken)
+        }
+        What::Done { reason, text, usage } => Happened::Done { reason, text, usage },
+        What::Failed { error, .. } => Happened::Failed(JobError::Backbone(Arc::new(error))),
+    };
+    seat.tell(choice, what, at);
+    if ended && !seat.alive.contains(&true) {
+        seats.remove(&first);
     }
 }
