@@ -120,7 +120,7 @@ fn a_run_starts_as_a_log_did() {
     let lazy = read(&log);
     assert_eq!((lazy.devices(), lazy.functions.len(), lazy.first), (2, 1, Nanos::ZERO));
     let again = logged_run(&Setup { start: Some(lazy.clone()), ..setup.clone() });
-    assert_eq!((again.0.event_digest, again.1), (run.event_digest, log.clone()), "the same run");
+    assert_eq!((&again.0.event_digest, &again.1), (&run.event_digest, &log), "the same run");
 
     // A host that knew all functions three seconds before the first call, and one adapter of another size.
     let mut told = lazy.clone();
