@@ -121,8 +121,7 @@ impl<'a> Source<'a> {
         magnitude: &[f32],
         fulls: &[Replaced<'_>],
     ) -> Result<Vec<f32>> {
-        let replaced =
-            fulls.iter().find(|full| full.site == site || (full.with_head && site == Site::Head));
+        let replaced = fulls.iter().find(|full| full.site == site || (full.with_head && site == Site::Head));
         // A tied head has no matrix of its own.
         let tied = self.base.config().tied && site == Site::Head;
         let weight = Weight {

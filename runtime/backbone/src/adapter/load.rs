@@ -71,11 +71,7 @@ struct Work<'a> {
 
 impl Work<'_> {
     /// Fills the sites in order, until one fails or nobody listens.
-    fn run<'b>(
-        &self,
-        parts: impl Iterator<Item = &'b mut [u8]>,
-        filled: &Sender<Result<FilledSite<'b>>>,
-    ) {
+    fn run<'b>(&self, parts: impl Iterator<Item = &'b mut [u8]>, filled: &Sender<Result<FilledSite<'b>>>) {
         for (site, part) in self.plan.sites.iter().zip(parts) {
             let done = self.source.site(site, part, self.fulls);
             let failed = done.is_err();

@@ -121,8 +121,7 @@ fn replay(
     bench: &Bench<'_>,
     figures: &mut Figures,
 ) -> Result<()> {
-    let (trace, expect, report) =
-        (home.join("trace.csv"), home.join("expect.csv"), home.join("report.json"));
+    let (trace, expect, report) = (home.join("trace.csv"), home.join("expect.csv"), home.join("report.json"));
     let lines = SIGNS.map(|(style, sign)| format!("{style}-*,{sign}\n"));
     std::fs::write(&expect, lines.concat())?;
     let (functions, skew, rate, span, seed) = (
@@ -172,9 +171,11 @@ fn replay(
     figures.insert("replayed".to_owned(), json!(arrived));
     figures.insert("replay_refused_share".to_owned(), json!(round(refused as f64 / arrived.max(1) as f64)));
     figures.extend(within.map(|share| ("replay_slo_share".to_owned(), json!(round(share)))));
-    for (key, word) in
-        [("replay_lost", " lost"), ("replay_duplicated", " duplicated"), ("replay_wrong_adapter", " by a wrong")]
-    {
+    for (key, word) in [
+        ("replay_lost", " lost"),
+        ("replay_duplicated", " duplicated"),
+        ("replay_wrong_adapter", " by a wrong"),
+    ] {
         figures.extend(number_before(ledger, word).map(|number| (key.to_owned(), json!(number))));
     }
     if let (Some(early), Some(late)) = (early, server.resident_bytes()) {
@@ -199,7 +200,8 @@ mod tests {
 
     #[test]
     fn counts_are_read_from_the_ledger_s_words() {
-        let text = "9 sent: 7 answered, 2 refused, 0 lost, 1 duplicated; 6 signed, 1 unsigned, 3 by a wrong adapter";
+        let text =
+            "9 sent: 7 answered, 2 refused, 0 lost, 1 duplicated; 6 signed, 1 unsigned, 3 by a wrong adapter";
         let read = [" lost", " duplicated", " by a wrong", " stolen"].map(|word| number_before(text, word));
         assert_eq!(read, [Some(0), Some(1), Some(3), None]);
     }
