@@ -11,6 +11,8 @@ usage() {
     echo "  sandbox   the sandbox's promises, beside bare wasmtime in the same run"
     echo "  host      the host's promises, on servers of its own (--minutes 10 --kill-rounds 500 for the full ones)"
     echo "  host-peers  first tokens on an adapter from disk in llama.cpp (installs it into target/peers), in one process"
+    echo "  fidelity  the simulator beside the host: calibration, three classes of traces, two policies, three live runs each"
+    echo "            (POLICIES, CLASSES, FUNCTIONS, RUNS, SPAN, RATE: see the script; results in target/fidelity)"
     echo "peers and backbone: COLDFRAME_ADAPTERS names the folder of PEFT adapters to make 16 of (default:"
     echo "  functions/adapters), COLDFRAME_PEERS the peers to install (default: llamacpp torch mistralrs),"
     echo "  COLDFRAME_MODEL a GGUF other than SmolLM2-135M-Instruct; arguments go to scripts/peers/compare.py"
@@ -62,6 +64,32 @@ case "$name" in
             "$python" scripts/peers/adapters.py "${COLDFRAME_ADAPTERS:-functions/adapters}" "$home/adapters" >&2
         libraries="$home/npm/node_modules/@node-llama-cpp/linux-x64/bins/linux-x64"
         exec "$python" scripts/peers/cold.py "$libraries" "$home/model.gguf" "${COLDFRAME_THREADS:-2}" "$home/adapters"
+        ;;
+    fidelity)
+        cargo build --release --locked --bin coldframe >&2
+        coldframe="${CARGO_TARGET_DIR:-target}/release/coldframe"
+        model="${COLDFRAME_MODEL:-smollm2-135m-instruct}"
+        [ -e "$model" ] || "$coldframe" backbone pull "$model" >&2
+        home="${CARGO_TARGET_DIR:-target}/fidelity"
+        mkdir -p "$home"
+        # A machine's price only scales the bill; its error is the same for any.
+        [ -e "$home/profile.toml" ] || "$coldframe" calibrate --backbone "$model" --price-per-hour 0.10 \
+            --out "$home/profile.toml" --html "$home/profile.html" >&2
+        results=""
+        for class in ${CLASSES:-predictable normal bursty}; do
+            case "$class" in predictable) cov=0.5 ;; normal) cov=2 ;; bursty) cov=6 ;; esac
+            trace="$home/$class.csv"
+            "$coldframe" --quiet trace generate zipf --functions "${FUNCTIONS:-30}" --rate "${RATE:-2}" --cov "$cov" \
+                --span "${SPAN:-2m}" --lengths gsm8k -o "$trace" >&2
+            for policy in ${POLICIES:-coldframe serverlesslora}; do
+                into="$home/$class-$policy"
+                COLDFRAME="$coldframe" COLDFRAME_MODEL="$model" POLICY="$policy" \
+                    scripts/fidelity.sh "$home/profile.toml" "$trace" "$into" >&2
+                results="$results $into/fidelity.json"
+            done
+        done
+        # shellcheck disable=SC2086 # a list of files
+        exec "$coldframe" fidelity-table $results
         ;;
     -h | --help)
         usage

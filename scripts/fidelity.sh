@@ -3,8 +3,8 @@
 # it the trace, then compares all runs with one simulation. The last line on stdout is one JSON object.
 #   COLDFRAME_MODEL   the model (default: smollm2-135m-instruct)
 #   POLICY            the host's policy (default: coldframe)
-#   FUNCTIONS         functions to register, in turn from functions/adapters (default: 30)
-#   DEVICE_MIB        memory of the device tier, and KV_MIB of it for KV pages
+#   FUNCTIONS         functions to register, each with an adapter of its own (default: 30)
+#   ROOM              adapters that memory has room for, beside KV_MIB MiB of KV pages (default: 8 and 96)
 #   RUNS              live runs (default: 3)
 set -eu
 here="$(cd "$(dirname "$0")/.." && pwd)"
@@ -12,26 +12,43 @@ here="$(cd "$(dirname "$0")/.." && pwd)"
 profile="$1"; trace="$2"; folder="$3"
 bin="${COLDFRAME:-$here/target/release/coldframe}"
 policy="${POLICY:-coldframe}"
+functions="${FUNCTIONS:-30}"
+kv_mib="${KV_MIB:-96}"
+model="${COLDFRAME_MODEL:-smollm2-135m-instruct}"
 mkdir -p "$folder"
+folder="$(cd "$folder" && pwd)"
 
-modules() {
+# Adapters: the three trained ones in turn, told apart by their alpha, so that no two functions share one.
+adapters="$folder/adapters"
+if [ ! -d "$adapters" ]; then
     n=0
-    while [ "$n" -lt "${FUNCTIONS:-30}" ]; do
+    while [ "$n" -lt "$functions" ]; do
         for name in pirate json shout; do
-            [ "$n" -lt "${FUNCTIONS:-30}" ] && printf 'f%02d=%s\n' "$n" "$here/functions/adapters/$name"
+            [ "$n" -lt "$functions" ] || break
+            into="$adapters/$(printf 'f%02d' "$n")"
+            mkdir -p "$into"
+            cp "$here/functions/adapters/$name/adapter_model.safetensors" "$into/"
+            sed "s/\"lora_alpha\": *[0-9.]*/\"lora_alpha\": $((16 + n))/" \
+                "$here/functions/adapters/$name/adapter_config.json" > "$into/adapter_config.json"
             n=$((n + 1))
         done
     done
-}
+fi
+modules() { for path in "$adapters"/*; do printf '%s=%s\n' "$(basename "$path")" "$path"; done; }
+
+# Memory: the weights, so many adapters of the mean size, the KV pages.
+weights="$("$bin" --json backbone info "$model" | sed -n 's/.*"mapped_bytes": *\([0-9]*\).*/\1/p' | head -n 1)"
+mean="$(cat "$adapters"/*/adapter_model.safetensors | wc -c | awk -v n="$functions" '{ print int($1 / n) }')"
+device_mib="${DEVICE_MIB:-$(awk "BEGIN { print int(($weights + ${ROOM:-8} * $mean) / 1048576) + 1 + $kv_mib }")}"
 
 reports=""; logs=""; run=1
 while [ "$run" -le "${RUNS:-3}" ]; do
     rm -rf "$folder/data-$run" "$folder/decisions-$run.jsonl" "$folder/address-$run"
     # shellcheck disable=SC2046 # one module a word
-    "${COLDFRAME_SERVE:-$bin}" serve --backbone "${COLDFRAME_MODEL:-smollm2-135m-instruct}" --port 0 --policy "$policy" \
+    "$bin" serve --backbone "$model" --port 0 --policy "$policy" \
         --data-dir "$folder/data-$run" --event-log "$folder/decisions-$run.jsonl" \
-        ${DEVICE_MIB:+--device-mib "$DEVICE_MIB"} ${KV_MIB:+--kv-mib "$KV_MIB"} \
-        --artifact-root "$here/functions/adapters" --lora-modules $(modules) \
+        --device-mib "$device_mib" --kv-mib "$kv_mib" \
+        --artifact-root "$adapters" --lora-modules $(modules) \
         > "$folder/address-$run" 2> "$folder/host-$run.txt" &
     host=$!
     trap 'kill "$host" 2>/dev/null || true' EXIT
@@ -39,14 +56,15 @@ while [ "$run" -le "${RUNS:-3}" ]; do
         kill -0 "$host" 2>/dev/null || { cat "$folder/host-$run.txt" >&2; exit 1; }
         sleep 0.1
     done
-    "$bin" --quiet replay --trace "$trace" --live "$(head -n 1 "$folder/address-$run")" --seed "$run" \
+    "$bin" --quiet replay --trace "$trace" --live "$(head -n 1 "$folder/address-$run")" --seed "$run" ${LIVE_ARGS:-} \
         --sent "$folder/sent.csv" --out "$folder/live-$run.json" --requests "$folder/live-$run.csv" > /dev/null
     kill "$host"
     wait "$host" || true
+    rm -rf "$folder/data-$run"
     reports="$reports --live-report $folder/live-$run.json"; logs="$logs --host-log $folder/decisions-$run.jsonl"
     run=$((run + 1))
 done
 # shellcheck disable=SC2086 # words
 "$bin" --quiet fidelity --trace "$folder/sent.csv" --profile "$profile" --policy "$policy" \
-    ${DEVICE_MIB:+--gpu-memory-gb "$(awk "BEGIN { print $DEVICE_MIB * 1048576 / 1e9 }")"} \
-    $reports $logs --html "$folder/fidelity.html" --out "$folder/fidelity.json"
+    $reports $logs --sim-log "$folder/simulated.jsonl" \
+    --html "$folder/fidelity.html" --out "$folder/fidelity.json"

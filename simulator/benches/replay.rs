@@ -35,6 +35,7 @@ fn setup(policy: &str) -> Setup {
         seed: 1,
         jitter_permille: 0,
         any_backbone: false,
+        start: None,
         keep_log: false,
     }
 }

@@ -5,8 +5,11 @@
 //! Fused step: dense time of all tokens, attention of both kinds, host constant, grouped adapter kernels. Source:
 //! the check in the calibration tables, which reproduces real vLLM runs with it.
 
+mod turns;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use turns::Step;
 
 /// Waiting requests looked at behind ones whose adapter has no place: arbitrary, bounds the work of a step.
 const LOOK_BEHIND: usize = 64;
@@ -67,6 +70,8 @@ pub struct EngineLimits {
     pub max_tokens: u32,
     /// Most distinct adapters in a step; 0 is no cap.
     pub max_adapters: u32,
+    /// Prompt tokens that a function gets before it is the next one's turn; 0 takes prompts first come, first served.
+    pub prefill_quantum: u32,
     /// KV pool, tokens; `u64::MAX` when memory is reserved per request.
     pub pool_tokens: u64,
 }
@@ -128,6 +133,8 @@ pub struct Engine {
     /// Running sequences under an adapter.
     adapter_rows: u64,
     gaps: VecDeque<(u64, u64)>,
+    /// The function whose turn was last.
+    turn: Option<u32>,
     /// Preemptions so far.
     pub preemptions: u64,
 }
@@ -154,6 +161,7 @@ impl Engine {
             adapter_read: 0,
             adapter_rows: 0,
             gaps: VecDeque::new(),
+            turn: None,
             preemptions: 0,
         }
     }
@@ -382,45 +390,14 @@ impl Engine {
     /// Takes chunks of waiting prompts beside the decode rows; `None` when none fits.
     fn plan_mixed(&mut self, out: &mut Vec<Outcome>) -> Option<u64> {
         let rows = self.rows_running();
-        let mut budget = u64::from(self.limits.max_tokens).saturating_sub(rows);
-        let mut room = self.limits.pool_tokens.saturating_sub(self.kv_tokens() + rows);
-        let (mut tokens, mut squares) = (0u64, 0u128);
-        self.chunks.clear();
-        for (sequence, filled) in &self.prefilling {
-            let chunk = u64::from(sequence.prompt - filled).min(budget).min(room);
-            budget -= chunk;
-            room -= chunk;
-            tokens += chunk;
-            squares += grown(u64::from(*filled), chunk);
-            self.chunks.push(chunk as u32);
+        let budget = u64::from(self.limits.max_tokens).saturating_sub(rows);
+        let room = self.limits.pool_tokens.saturating_sub(self.kv_tokens() + rows);
+        let mut step = Step { budget, room, tokens: 0, squares: 0 };
+        match self.limits.prefill_quantum {
+            0 => self.first_come(&mut step, out),
+            _ => self.by_turns(&mut step, out),
         }
-        let mut skipped = 0;
-        // A prompt joins others only if it fits whole with a margin; else it would be preempted at once.
-        let watermark = if self.limits.pool_tokens == u64::MAX { 0 } else { self.limits.pool_tokens / 100 };
-        while budget > 0 && self.sequences_in_step() < self.limits.max_sequences as usize {
-            let busy = rows > 0 || !self.prefilling.is_empty();
-            let Some(&sequence) = self.waiting.get(skipped) else { break };
-            if !self.adapter_fits(&sequence) {
-                skipped += 1; // its adapter has to wait for a place; requests behind it need not
-                if skipped == LOOK_BEHIND {
-                    break;
-                }
-                continue;
-            }
-            if busy && room < u64::from(sequence.prompt).saturating_add(watermark) {
-                break;
-            }
-            let chunk = u64::from(sequence.prompt).min(budget);
-            self.waiting.remove(skipped);
-            self.adapter_joins(&sequence);
-            out.push(Outcome::Scheduled(sequence.id));
-            budget -= chunk;
-            room = room.saturating_sub(chunk);
-            tokens += chunk;
-            squares += grown(0, chunk);
-            self.prefilling.push((sequence, 0));
-            self.chunks.push(chunk as u32);
-        }
+        let Step { mut tokens, mut squares, .. } = step;
         if self.prefilling.is_empty()
             || (tokens == 0 && rows > 0 && self.chunks.iter().all(|&c| c == 0) && self.stuck())
         {
@@ -441,6 +418,41 @@ impl Engine {
         let adapters = self.adapter_work(self.adapter_prompt());
         let work = c.prefill(tokens, rows, squares) + c.decode_c * self.cached + c.host + adapters;
         Some(c.isolated(work))
+    }
+
+    /// One prompt after the other until the step is full.
+    fn first_come(&mut self, step: &mut Step, out: &mut Vec<Outcome>) {
+        let rows = self.rows_running();
+        self.chunks.clear();
+        for (sequence, filled) in &self.prefilling {
+            let chunk = u64::from(sequence.prompt - filled).min(step.budget).min(step.room);
+            step.take(u64::from(*filled), chunk);
+            self.chunks.push(chunk as u32);
+        }
+        let mut skipped = 0;
+        // A prompt joins others only if it fits whole with a margin; else it would be preempted at once.
+        let watermark = if self.limits.pool_tokens == u64::MAX { 0 } else { self.limits.pool_tokens / 100 };
+        while step.budget > 0 && self.sequences_in_step() < self.limits.max_sequences as usize {
+            let busy = rows > 0 || !self.prefilling.is_empty();
+            let Some(&sequence) = self.waiting.get(skipped) else { break };
+            if !self.adapter_fits(&sequence) {
+                skipped += 1; // its adapter has to wait for a place; requests behind it need not
+                if skipped == LOOK_BEHIND {
+                    break;
+                }
+                continue;
+            }
+            if busy && step.room < u64::from(sequence.prompt).saturating_add(watermark) {
+                break;
+            }
+            let chunk = u64::from(sequence.prompt).min(step.budget);
+            self.waiting.remove(skipped);
+            self.adapter_joins(&sequence);
+            out.push(Outcome::Scheduled(sequence.id));
+            step.take(0, chunk);
+            self.prefilling.push((sequence, 0));
+            self.chunks.push(chunk as u32);
+        }
     }
 
     /// Prompt tokens of the planned step that run under an adapter.

@@ -15,5 +15,6 @@ pub mod profile;
 pub mod report;
 pub mod run;
 pub mod setup;
+pub mod start;
 pub mod validate;
 pub mod world;

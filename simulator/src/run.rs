@@ -8,6 +8,7 @@ use crate::measure::functions::function_rows;
 use crate::report::model::RunReport;
 use crate::report::per_request::RowSink;
 use crate::setup::{RunError, Setup};
+use crate::start::Placed;
 use crate::world::{LogEntry, Watch, World};
 use coldframe_policy::log::Line;
 use coldframe_traces::{Catalog, Item, Refusal, TraceStream};
@@ -64,6 +65,14 @@ pub fn run<'a>(
     let mut world = World::logged(setup, decisions);
     world.rows = rows;
     world.watch = watch;
+    let mut placed = setup.start.as_ref().map(|start| {
+        world.begin_as(start);
+        Placed::new(&mut *trace, start)
+    });
+    let trace: &mut dyn TraceStream = match &mut placed {
+        Some(placed) => placed,
+        None => trace,
+    };
     let mut seen = Seen::default();
     let mut next = seen.pull(trace, &mut refused)?;
     let mut turns = 0u64;

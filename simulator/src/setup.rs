@@ -4,6 +4,7 @@
 
 use crate::engine::{EngineLimits, StepCost};
 use crate::profile::{ColdStart, GpuProfile, ModelProfile, StepProfile};
+use crate::start::Start;
 use coldframe_policy::config::PolicyConfig;
 use coldframe_policy::parts::sharing::SharingPart;
 use coldframe_policy::spec::{BackboneSpec, FunctionSpec, WorkerSpec};
@@ -62,6 +63,8 @@ pub struct Setup {
     pub jitter_permille: u32,
     /// Functions that name a backbone the run doesn't have run on the first one, instead of ending the run.
     pub any_backbone: bool,
+    /// The host that is simulated, as it was before its first request; `None` starts with nothing but workers.
+    pub start: Option<Start>,
     /// Keep the event log in memory (tests, first-difference search).
     pub keep_log: bool,
 }
@@ -232,6 +235,8 @@ impl Setup {
                 Nanos(times.kernel_ns.unwrap_or(self.cold.kernel_ns)),
             ],
             backbone_from_host: Nanos(self.cold.backbone_fixed_ns + from_host),
+            keep_alive: None,
+            max_concurrency: None,
         })
     }
 
@@ -243,6 +248,12 @@ impl Setup {
     /// Adapter load and mapping into a function's process, ns.
     pub fn adapter_ns(&self) -> u64 {
         if self.policy.loader.fast { self.cold.adapter_fast_ns } else { self.cold.adapter_fixed_ns }
+    }
+
+    /// An adapter of so many bytes from disk into a running engine, ns.
+    pub fn adapter_disk_ns(&self, bytes: Bytes) -> u64 {
+        let moving = self.cold.adapter_disk_bytes_per_s.map_or(0, |rate| transfer_ns(bytes.0, rate));
+        self.cold.adapter_disk_ns + moving
     }
 
     /// One transfer from disk to the device at most, bytes per second.
@@ -262,7 +273,7 @@ impl Setup {
     pub fn step_cost(&self, model: &Model) -> StepCost {
         let s = &model.step;
         let isolation = match self.policy.sharing {
-            SharingPart::SharedWeights { isolation_permille } => u64::from(isolation_permille),
+            SharingPart::SharedWeights { isolation_permille } if s.engine.is_none() => u64::from(isolation_permille),
             _ => 0,
         };
         StepCost {
@@ -280,16 +291,31 @@ impl Setup {
         }
     }
 
+    /// Whether one engine per device and backbone serves the instances of all functions.
+    pub fn one_engine(&self) -> bool {
+        self.policy.sharing.one_engine() || self.models.iter().all(|model| model.step.engine.is_some())
+    }
+
     /// Time to read an adapter's weights once from device memory, ps.
     pub fn adapter_read_ps(&self, bytes: Bytes) -> u64 {
         (u128::from(bytes.0) * 1_000_000_000_000 / u128::from(self.gpu.memory_bytes_per_s.max(1))) as u64
     }
 
     /// Limits of an engine with a KV pool of this many bytes (none: memory is reserved per request).
-    pub fn engine_limits(&self, pool: Bytes, kv_per_token: u64) -> EngineLimits {
+    pub fn engine_limits(&self, model: &Model, pool: Bytes) -> EngineLimits {
         let e = &self.policy.engine;
-        let pool_tokens = if e.paged_kv { pool.0 / kv_per_token.max(1) } else { u64::MAX };
+        let pool_tokens = if e.paged_kv { pool.0 / model.profile.kv_bytes_per_token.max(1) } else { u64::MAX };
+        if let Some(own) = model.step.engine {
+            return EngineLimits {
+                max_sequences: own.max_sequences,
+                max_tokens: own.max_batched_tokens,
+                max_adapters: 0,
+                prefill_quantum: own.prefill_quantum,
+                pool_tokens,
+            };
+        }
         EngineLimits {
+            prefill_quantum: 0,
             max_sequences: e.max_sequences,
             max_tokens: e.max_batched_tokens,
             max_adapters: e.max_adapters,

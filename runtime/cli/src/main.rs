@@ -103,6 +103,8 @@ enum Command {
     Host(operate::HostArgs),
     #[command(hide = true)]
     BenchReplay(bench::BenchArgs),
+    #[command(hide = true)]
+    FidelityTable(fidelity::table::TableArgs),
     #[cfg(feature = "host")]
     #[command(hide = true)]
     BenchHost(bench_host::BenchArgs),
@@ -192,6 +194,7 @@ fn run(command: Command, ui: &ui::Ui) -> anyhow::Result<()> {
         #[cfg(feature = "host")]
         Command::Host(args) => operate::host(args, ui),
         Command::BenchReplay(args) => bench::run(args, ui),
+        Command::FidelityTable(args) => fidelity::table::run(args, ui),
         #[cfg(feature = "host")]
         Command::BenchHost(args) => bench_host::run(args, ui),
         #[cfg(feature = "sandbox")]

@@ -4,18 +4,20 @@ use crate::ui::Ui;
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use coldframe_host::auth::Secret;
-use coldframe_host::host::{BackboneConfig, Host, HostConfig, LoraModule};
+use coldframe_host::host::{BackboneConfig, Host, HostConfig, LoraModule, Reloaded, Reloader};
 use coldframe_sandbox::Compiler;
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use tokio::signal::unix::{SignalKind, signal};
+use std::sync::Weak;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
 
 /// Name of the hidden command that compiles components.
 pub const COMPILE: &str = "sandbox-compile";
 
 /// Serve functions on a backbone over HTTP
-#[derive(Args)]
+#[derive(Args, Clone)]
 #[command(after_help = "Examples:
   coldframe serve --backbone smollm2-135m-instruct
   coldframe serve --backbone smollm2-135m-instruct --lora-modules pirate=functions/adapters/pirate
@@ -53,6 +55,12 @@ pub struct ServeArgs {
     /// A policy: a preset (`coldframe policies list`) or a file [default: coldframe]
     #[arg(long, env = "COLDFRAME_POLICY", value_name = "NAME|FILE")]
     policy: Option<String>,
+    /// A tariff: one that is shipped (`coldframe profiles list tariffs`) or a file; without, everything is free
+    #[arg(long, env = "COLDFRAME_TARIFF", value_name = "NAME|FILE")]
+    tariff: Option<String>,
+    /// What the tariff calls the device that this machine is priced as [default: cpu]
+    #[arg(long, env = "COLDFRAME_TARIFF_DEVICE", value_name = "NAME")]
+    tariff_device: Option<String>,
     /// Functions to register: NAME=PATH, or JSON with name, path, base_model_name, revision
     #[arg(long, num_args = 1.., value_name = "NAME=PATH")]
     lora_modules: Vec<String>,
@@ -120,6 +128,8 @@ impl ServeArgs {
         over(&mut config.port, self.port);
         over(&mut config.data_dir, self.data_dir);
         over(&mut config.policy, self.policy);
+        over(&mut config.tariff_device, self.tariff_device);
+        config.tariff = self.tariff.or(config.tariff);
         over(&mut config.artifacts.max_lora_rank, self.max_lora_rank);
         over(&mut config.engine.kv_mib, self.kv_mib);
         config.models_dir = self.home.or(config.models_dir);
@@ -157,9 +167,10 @@ fn module(text: &str) -> Result<LoraModule> {
 
 /// Runs the command.
 pub fn run(args: ServeArgs, ui: &Ui) -> Result<()> {
+    let again = args.clone();
     let config = args.resolve(ui)?;
     let secure = config.tls_certificate.is_some();
-    log();
+    let relog = log(&config.log)?;
     let program = std::env::current_exe().context("this program's own path, to compile components with")?;
     let compiler = Compiler { program, args: vec![OsString::from(COMPILE)] };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -169,16 +180,7 @@ pub fn run(args: ServeArgs, ui: &Ui) -> Result<()> {
         ui.say(&format!("listening on {scheme}://{}", host.address));
         // Programs that took port 0 read where it is.
         crate::ui::print(&format!("{scheme}://{}\n", host.address))?;
-        let reload = host.reloader();
-        let mut hangup = signal(SignalKind::hangup())?;
-        tokio::spawn(async move {
-            while hangup.recv().await.is_some() {
-                match reload() {
-                    Ok(()) => tracing::info!("reloaded"),
-                    Err(error) => tracing::error!(%error, "not reloaded; what was there stays in use"),
-                }
-            }
-        });
+        tokio::spawn(reloads(again, host.reloader(), relog, signal(SignalKind::hangup())?));
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let (told, mut stop) = tokio::sync::watch::channel(false);
@@ -200,14 +202,59 @@ pub fn run(args: ServeArgs, ui: &Ui) -> Result<()> {
     })
 }
 
-/// Logs to stderr: `RUST_LOG` says how much, `COLDFRAME_LOG=json` in which form.
-fn log() {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let to = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+/// Takes the configuration again at every SIGHUP, as long as the server works. A broken one is told, and nothing changes.
+async fn reloads(args: ServeArgs, reloader: Weak<Reloader>, relog: Relog, mut hangup: Signal) {
+    while hangup.recv().await.is_some() {
+        let Some(reloader) = reloader.upgrade() else { return };
+        let outcome = async {
+            let config = args.clone().resolve(&Ui::without_signals(false, true))?;
+            let filter = filter(&config.log)?;
+            let done = reloader.reload(config).await?;
+            relog(filter);
+            anyhow::Ok(done)
+        };
+        match outcome.await {
+            Ok(Reloaded { changed, kept }) => {
+                for (key, why) in kept {
+                    tracing::warn!(key, why, "waits for the next start");
+                }
+                tracing::info!(changed = changed.join(", "), "reloaded");
+            }
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "not reloaded; what was there stays in use")
+            }
+        }
+    }
+}
+
+/// Puts another filter on the log.
+type Relog = Box<dyn Fn(EnvFilter) + Send + Sync>;
+
+/// What is logged: as `RUST_LOG` says, else as the configuration does.
+fn filter(configured: &str) -> Result<EnvFilter> {
+    match std::env::var("RUST_LOG") {
+        Ok(text) if !text.is_empty() => EnvFilter::try_new(&text).context("RUST_LOG"),
+        _ => EnvFilter::try_new(configured).context("log"),
+    }
+}
+
+/// Logs to stderr, `COLDFRAME_LOG=json` says in which form.
+fn log(configured: &str) -> Result<Relog> {
+    let to = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter(configured)?);
     // A second subscriber in one process is a test's; the first stays.
-    let _ = match std::env::var("COLDFRAME_LOG").as_deref() {
-        Ok("json") => to.json().try_init(),
-        _ => to.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
-    };
+    Ok(match std::env::var("COLDFRAME_LOG").as_deref() {
+        Ok("json") => {
+            let to = to.json().with_filter_reloading();
+            let handle = to.reload_handle();
+            let _ = to.try_init();
+            Box::new(move |filter| drop(handle.reload(filter)))
+        }
+        _ => {
+            let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            let to = to.with_ansi(terminal).with_filter_reloading();
+            let handle = to.reload_handle();
+            let _ = to.try_init();
+            Box::new(move |filter| drop(handle.reload(filter)))
+        }
+    })
 }

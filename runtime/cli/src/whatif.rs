@@ -10,7 +10,10 @@ use clap::{Args, Parser};
 use coldframe_policy::log::Reader;
 use coldframe_simulator::fidelity::trace::{Demand, demand};
 use coldframe_simulator::profile::Profiles;
+use coldframe_simulator::report::model::Report;
 use coldframe_simulator::report::{check, html, json};
+use coldframe_simulator::start::Start;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -79,6 +82,7 @@ pub fn run(args: WhatifArgs, ui: &Ui) -> Result<()> {
     crate::records::write(&trace, &demand.records, &demand.catalog, note)?;
     let mut plan = resolve(&Wrapped::try_parse_from(line(&args, &demand, &trace)?)?.replay)?;
     plan.inputs.command = crate::replay::command_line();
+    plan.base.start = start(&args)?;
     if demand.open > 0 {
         let text =
             "calls had not ended when the log did: their answers count with the most they might have had";
@@ -101,7 +105,60 @@ pub fn run(args: WhatifArgs, ui: &Ui) -> Result<()> {
         file.write_all(html::render_against(&report, args.baseline.as_deref()).as_bytes())?;
         file.finish()?;
     }
-    print(&report, args.baseline, ui)
+    print(&report, args.baseline, ui)?;
+    if ui.json { Ok(()) } else { crate::ui::print(&tenants(&report)) }
+}
+
+/// What each tenant's functions would have cost and how many of their calls would have been cold, by policy.
+fn tenants(report: &Report) -> String {
+    let runs = || report.policies.iter().filter_map(|policy| Some((policy.name.as_str(), policy.runs.first()?)));
+    let mut all: BTreeMap<&str, Vec<(u64, u64, u64)>> = BTreeMap::new();
+    let count = runs().count();
+    for (n, (_, run)) in runs().enumerate() {
+        for row in &run.functions {
+            let sums = &mut all.entry(&row.tenant).or_insert_with(|| vec![(0, 0, 0); count])[n];
+            *sums = (sums.0 + row.requests, sums.1 + row.cold, sums.2 + row.money_nano_usd);
+        }
+    }
+    let mut out = format!("\n{:20} {:>9}", "tenant", "calls");
+    runs().for_each(|(name, _)| out += &format!(" {name:>24}"));
+    out.push('\n');
+    for (tenant, sums) in all {
+        let calls = sums.iter().map(|sum| sum.0).max().unwrap_or(0);
+        out += &format!("{:20} {calls:>9}", if tenant.is_empty() { "(none)" } else { tenant });
+        for (_, cold, money) in sums {
+            out += &format!(" {:>24}", format!("${:.6}, {cold} cold", money as f64 / 1e9));
+        }
+        out.push('\n');
+    }
+    let left_out = runs().map(|(_, run)| run.functions_left_out).max().unwrap_or(0);
+    if left_out > 0 {
+        out += &format!("{left_out} functions with the fewest calls are not in these sums\n");
+    }
+    out
+}
+
+/// The host as it was before its first call, unless the question is about another fleet or other adapters.
+fn start(args: &WhatifArgs) -> Result<Option<Start>> {
+    const OTHER: [&str; 8] = [
+        "--workers",
+        "--gpus-per-worker",
+        "--fleet",
+        "--gpu",
+        "--rank",
+        "--gpu-memory-gb",
+        // Rows and spans go by the trace's own numbers of functions.
+        "--requests",
+        "--timeline",
+    ];
+    let other = |word: &String| OTHER.iter().any(|name| word.split('=').next() == Some(name));
+    if args.more.iter().any(other) {
+        return Ok(None);
+    }
+    let read = || -> Result<Start> {
+        Ok(Start::read(Reader::new(BufReader::new(File::open(&args.log)?))?)?)
+    };
+    Ok(Some(read().with_context(|| format!("{}", args.log.display()))?))
 }
 
 /// The command line of the replay: hardware from the profile, memory and adapters from the log, the user's own last.

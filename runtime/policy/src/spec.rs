@@ -27,6 +27,12 @@ pub struct FunctionSpec {
     pub load: [Nanos; 5],
     /// Estimated load of the backbone when host memory has it.
     pub backbone_from_host: Nanos,
+    /// How long what it holds on a device stays when idle; without, as the policy's keep-alive has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_alive: Option<Nanos>,
+    /// Most requests of it that run at once, over all its instances; without, as many as batches take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_concurrency: Option<u32>,
 }
 
 impl FunctionSpec {

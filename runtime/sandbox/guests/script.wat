@@ -102,6 +102,17 @@
     (global.set $secret (i32.const 1))
     (drop (table.grow $table (ref.null func) (i32.const 3))))
 
+  (func $spread (param $pages i32)
+    (local $place i32)
+    (drop (memory.grow (local.get $pages)))
+    (local.set $place (i32.const 131072))
+    (block $done
+      (loop $more
+        (br_if $done (i32.ge_u (local.get $place) (i32.mul (memory.size) (i32.const 65536))))
+        (i32.store8 (local.get $place) (i32.const 1))
+        (local.set $place (i32.add (local.get $place) (i32.const 4096)))
+        (br $more))))
+
   (func $host (param $op i32)
     (local $text i32) (local $len i32) (local $slot i32)
     (if (i32.eq (local.get $op) (i32.const 1)) (then
@@ -157,6 +168,8 @@
       (drop (table.grow $table (ref.null func) (call $u32))) (return)))
     (if (i32.eq (local.get $op) (i32.const 12)) (then (unreachable)))
     (if (i32.eq (local.get $op) (i32.const 17)) (then (global.set $at (global.get $begin)) (return)))
+    ;; Grows by u32 pages and touches each page of 4 KiB that it has.
+    (if (i32.eq (local.get $op) (i32.const 39)) (then (call $spread (call $u32)) (return)))
     ;; A task of the script's own: u32 bytes of it at a place.
     (if (i32.eq (local.get $op) (i32.const 27)) (then
       (memory.copy (i32.const 2048) (call $u32) (i32.const 160)) (return)))

@@ -1,4 +1,4 @@
-//! Between the types of the interface and those of [`crate::services`]. Nothing is decided here but the token budget of a task.
+//! Between the types of the interface and those of [`crate::services`]. Nothing is decided here.
 
 use crate::bindings::{log, model, token_hook, types};
 use crate::request::{Request, Route};
@@ -52,9 +52,9 @@ fn params_out(params: Params) -> types::Params {
     }
 }
 
-fn params_in(params: types::Params, tokens: u32) -> Params {
+fn params_in(params: types::Params) -> Params {
     Params {
-        max_tokens: Some(params.max_tokens.map_or(tokens, |asked| asked.min(tokens))),
+        max_tokens: params.max_tokens,
         temperature: params.temperature,
         top_p: params.top_p,
         top_k: params.top_k,
@@ -91,7 +91,7 @@ pub(crate) fn task(task: model::Task, hook: Option<Box<dyn TokenHook>>, tokens: 
             model::Input::Chat(messages) => Input::Chat(messages.into_iter().map(message).collect()),
             model::Input::Raw(text) => Input::Raw(text),
         },
-        params: params_in(task.params, tokens),
+        params: params_in(task.params),
         shape: match task.shape {
             model::Shape::Free => Shape::Free,
             model::Shape::JsonObject => Shape::JsonObject,
@@ -99,6 +99,7 @@ pub(crate) fn task(task: model::Task, hook: Option<Box<dyn TokenHook>>, tokens: 
         },
         adapter: task.adapter,
         hook,
+        budget: tokens,
     }
 }
 

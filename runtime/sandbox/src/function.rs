@@ -6,6 +6,7 @@ use crate::check::{Checked, World};
 use crate::end::CallEnd;
 use crate::error::Error;
 use crate::hook::{HookCall, HookPre};
+use crate::lanes::Share;
 use crate::limits::{Grants, Limits};
 use crate::request::Request;
 use crate::sandbox::Inner;
@@ -80,11 +81,13 @@ pub struct Function {
 pub(crate) struct Rules {
     pub(crate) limits: Limits,
     pub(crate) grants: Grants,
+    /// Of the callers' threads, all its calls together.
+    pub(crate) share: Arc<Share>,
 }
 
 impl Function {
     pub(crate) fn new(sandbox: Arc<Inner>, module: Arc<Module>, limits: Limits, grants: Grants) -> Self {
-        Self { sandbox, module, rules: Arc::new(Rules { limits, grants }) }
+        Self { sandbox, module, rules: Arc::new(Rules { limits, grants, share: Arc::default() }) }
     }
 
     /// What its component is.
@@ -112,8 +115,9 @@ impl Function {
         Self::new(self.sandbox.clone(), self.module.clone(), limits, grants)
     }
 
-    /// Answers one request in a fresh instance, which is gone when this returns or is dropped; dropping it cancels the call's
-    /// generations too. A component of `wasi:http` gets the request as an HTTP request.
+    /// Answers one request in a fresh instance, which is gone when this returns. Dropping this ends the call and its generations:
+    /// at once, or at the end of its slice where the guest computes in the background. A component of `wasi:http` gets the
+    /// request as an HTTP request.
     pub async fn call(
         &self,
         request: Request,

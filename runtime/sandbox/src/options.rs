@@ -80,6 +80,44 @@ impl CompileLimits {
     }
 }
 
+/// How the kernel treats the threads of the background.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Priority {
+    /// As `nice` does: 19 gets about a seventieth of a core that others keep busy, and a core that is free whole.
+    Nice(i32),
+    /// `SCHED_IDLE`: about a three-hundredth of a busy core; any other thread that wakes runs at once.
+    Idle,
+}
+
+/// Calls run on their caller's threads until their function has computed more there than its share; from then on its guests
+/// compute on threads of low priority, until the share is paid off. Guests that mostly wait for tokens never get there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Background {
+    /// CPU time of each call that is not booked: many short calls are no reason to send any of them away.
+    pub free: Duration,
+    /// CPU time a function may use at once on its callers' threads.
+    pub burst: Duration,
+    /// What it may use of them in the long run, percent of one core.
+    pub share_percent: u32,
+    /// Threads of the background; 0 lets every guest run on its caller's threads.
+    pub threads: usize,
+    /// Their priority.
+    pub priority: Priority,
+}
+
+impl Default for Background {
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            free: Duration::from_micros(100),
+            burst: Duration::from_millis(1),
+            share_percent: 5,
+            threads,
+            priority: Priority::Idle,
+        }
+    }
+}
+
 /// Settings of a [`crate::Sandbox`].
 #[derive(Debug, Clone)]
 pub struct SandboxOptions {
@@ -97,6 +135,8 @@ pub struct SandboxOptions {
     pub instance_wait: Duration,
     /// Work a guest does before others get the thread. A quarter million is about 0.2 ms.
     pub slice_fuel: u64,
+    /// Where guests go on that have used up their function's share of the caller's threads.
+    pub background: Background,
     /// What host calls cost.
     pub charges: Charges,
     /// Bounds of the check before compiling.
@@ -121,6 +161,7 @@ impl Default for SandboxOptions {
             stack_bytes: 512 << 10,
             instance_wait: Duration::from_millis(250),
             slice_fuel: 250_000,
+            background: Background::default(),
             charges: Charges::default(),
             module: ModuleLimits::default(),
             compile: CompileLimits::default(),

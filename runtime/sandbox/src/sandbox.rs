@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::function::{Function, Module};
 use crate::hook::HookCall;
 use crate::imports;
+use crate::lanes::Lanes;
 use crate::limits::{Grants, Limits};
 use crate::options::SandboxOptions;
 use std::collections::HashMap;
@@ -37,6 +38,7 @@ pub(crate) struct Inner {
     pub(crate) engine: Engine,
     pub(crate) options: SandboxOptions,
     pub(crate) places: Arc<Semaphore>,
+    pub(crate) lanes: Arc<Lanes>,
     pub(crate) linker: Linker<Call>,
     pub(crate) hook_linker: Linker<HookCall>,
     cache: Option<Cache>,
@@ -58,6 +60,7 @@ impl Sandbox {
             linkers().map_err(|error: wasmtime::Error| Error::Engine(format!("{error:#}")))?;
         let inner = Inner {
             places: Arc::new(Semaphore::new(options.calls as usize)),
+            lanes: Lanes::new(options.background.clone()),
             linker,
             hook_linker,
             cache,

@@ -89,7 +89,7 @@ pub struct Params {
 pub struct Task {
     /// What goes in.
     pub input: Input,
-    /// How tokens are chosen; `max_tokens` is already held to the call's token budget.
+    /// How tokens are chosen, as far as the guest says.
     pub params: Params,
     /// What the text must look like.
     pub shape: Shape,
@@ -97,6 +97,8 @@ pub struct Task {
     pub adapter: Option<String>,
     /// The guest's say in each token.
     pub hook: Option<Box<dyn TokenHook>>,
+    /// What is left of the call's budget of tokens: the generation has no more, whatever `max_tokens` says or leaves open.
+    pub budget: u32,
 }
 
 /// A token of a generation.

@@ -7,7 +7,7 @@
 
 use super::CalibrateError;
 use super::fit::{Errors, Fit, Row, fit};
-use super::measured::{AdapterLoad, Measured, StepPoint};
+use super::measured::{AdapterLoad, Files, Measured, ServingPoint, StepPoint};
 
 /// A fit in words, with its errors.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +39,10 @@ pub struct Derived {
     pub adapter_bytes_per_rank: u64,
     /// The load that stands for all adapters.
     pub adapter: AdapterLoad,
+    /// An adapter from disk: constant, ns; and ns a byte in memory.
+    pub adapter_disk: [f64; 2],
+    /// What serving adds to a step: constant and per sequence, ps. It is part of `host_ps` and `decode_ps`.
+    pub serving_ps: [u64; 2],
     /// Extra of the first step after a backbone's load, ns.
     pub first_step_ns: u64,
     /// Fits and their errors.
@@ -73,6 +77,8 @@ pub fn derive(measured: &Measured) -> Result<Derived, CalibrateError> {
         adapter_token_ps: 0,
         adapter_bytes_per_rank: bytes_per_rank(&measured.adapters),
         adapter: nearest(&measured.adapters, measured.rank),
+        adapter_disk: [0.0; 2],
+        serving_ps: [0; 2],
         first_step_ns: measured.backbone.first_step_ns.saturating_sub(measured.backbone.usual_step_ns),
         fits: vec![
             FitNote { what: "prefill", formula: "a + b·T + c·T²", errors: prefill.errors },
@@ -85,7 +91,9 @@ pub fn derive(measured: &Measured) -> Result<Derived, CalibrateError> {
     };
     derived.decode_ps[0] = derived.decode_ps[0].max(1);
     derived.with_adapters(measured, host);
+    derived.loads(measured);
     derived.mixed(measured, host);
+    derived.served(measured, host);
     Ok(derived)
 }
 
@@ -131,6 +139,43 @@ impl Derived {
         self.adapter_token_ps = (self.adapters.k[1] * PS_PER_NS).round() as u64;
         let formula = "read of their bytes + a + b·tokens";
         self.fits.push(FitNote { what: "steps with adapters", formula, errors: self.adapters.errors });
+    }
+
+    /// Loads of adapters by their bytes.
+    fn loads(&mut self, measured: &Measured) {
+        let time = |load: &AdapterLoad| match measured.files {
+            Files::Cached => Some(load.memory_ns),
+            Files::Dropped => load.disk_ns,
+        };
+        let row = |load: &AdapterLoad| {
+            let ns = time(load)? as f64;
+            Some(Row { x: [1.0, load.bytes as f64], y: ns, of: ns.max(1.0) })
+        };
+        let rows: Vec<Row<2>> = measured.adapters.iter().filter_map(row).collect();
+        if rows.is_empty() {
+            return;
+        }
+        let found = fit(&rows);
+        self.adapter_disk = found.k;
+        self.fits.push(FitNote { what: "adapter load", formula: "a + b·bytes", errors: found.errors });
+    }
+
+    /// What a step takes longer behind a server: its tokens go out over HTTP, on the cores that compute.
+    fn served(&mut self, measured: &Measured, host: f64) {
+        let extra = |p: &ServingPoint| {
+            let engine = self.decode.at([1.0, p.rows as f64, p.cached as f64]) + host;
+            Row { x: [1.0, p.rows as f64], y: p.step_ns as f64 - engine, of: p.step_ns.max(1) as f64 }
+        };
+        let rows: Vec<Row<2>> = measured.serving.iter().map(extra).collect();
+        if rows.is_empty() {
+            return;
+        }
+        let found = fit(&rows);
+        self.serving_ps = found.k.map(|ns| (ns * PS_PER_NS).round() as u64);
+        self.host_ps += self.serving_ps[0];
+        self.decode_ps[1] += self.serving_ps[1];
+        let formula = "engine's step + a + b·B";
+        self.fits.push(FitNote { what: "steps behind a server", formula, errors: found.errors });
     }
 
     fn mixed(&mut self, measured: &Measured, host: f64) {

@@ -1,5 +1,6 @@
 //! What a calibration measured: plain numbers, each the median of its rounds.
 
+use crate::profile::EngineRules;
 use std::collections::BTreeMap;
 
 /// The machine and the run, for the `source` lines.
@@ -59,6 +60,27 @@ pub struct StepPoint {
     pub device_ns: u64,
     /// In the engine outside the executor, sampling included, ns.
     pub host_ns: u64,
+}
+
+/// Decode steps behind a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServingPoint {
+    /// Streams at once, without adapter.
+    pub rows: u64,
+    /// Positions that they look back on, in all.
+    pub cached: u64,
+    /// From token to token, ns.
+    pub step_ns: u64,
+}
+
+/// Which load of an adapter stands for one from disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Files {
+    /// Its files are in the page cache, as on a host with memory to spare.
+    #[default]
+    Cached,
+    /// They are not.
+    Dropped,
 }
 
 /// An adapter's load.
@@ -134,10 +156,16 @@ pub struct Measured {
     pub backbone: BackboneLoad,
     /// Bandwidths.
     pub bandwidths: Bandwidths,
+    /// Steps as readers of a server's streams see them; empty where no server was measured.
+    pub serving: Vec<ServingPoint>,
     /// A function's code.
     pub sandbox: Option<Sandbox>,
     /// Rank that stands for all adapters.
     pub rank: u32,
+    /// Which of their loads stands for one from disk.
+    pub files: Files,
+    /// The rules by which the runtime's engine makes its steps.
+    pub engine: Option<EngineRules>,
     /// Anything a reader should know of the run.
     pub notes: BTreeMap<String, String>,
 }

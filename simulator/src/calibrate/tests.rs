@@ -1,7 +1,7 @@
 //! Calibrations of a machine whose laws are known: the fits find them, and the file reads back as profiles.
 
 use super::*;
-use crate::profile::{Kind, Profiles};
+use crate::profile::{EngineRules, Kind, Profiles};
 
 /// A machine that obeys the formulas exactly: prefill 2 ms + 50 µs a token, decode 3 ms + 400 µs a row + 1 µs a token,
 /// host 100 µs, adapters 500 µs a step and 10 µs a token beside the read of their bytes.
@@ -57,6 +57,7 @@ fn machine() -> Measured {
         },
         bandwidths,
         rank: 16,
+        engine: Some(EngineRules { max_sequences: 64, max_batched_tokens: 512, prefill_quantum: 128 }),
         ..Measured::default()
     }
 }
@@ -97,7 +98,24 @@ fn fits_find_the_laws() {
     near(derived.adapter_bytes_per_rank, 100_000);
     assert_eq!((derived.adapter.rank, derived.first_step_ns), (16, 5_000_000));
     assert!(derived.fits.iter().all(|note| note.errors.worst < 1e-3), "{:?}", derived.fits);
-    assert_eq!(derived.fits.len(), 4, "prefill, decode, adapters, mixed");
+    assert_eq!(derived.fits.len(), 5, "prefill, decode, adapters, loads, mixed");
+    near(derived.adapter_disk[0] as u64, 2_000_000);
+    near((derived.adapter_disk[1] * 1e6) as u64, 100_000);
+}
+
+#[test]
+fn serving_is_added_to_steps() {
+    let mut measured = machine();
+    let point = |rows: u64| {
+        let engine = 3_100_000 + 400_000 * rows + 1_000 * rows * 64;
+        ServingPoint { rows, cached: rows * 64, step_ns: engine + 200_000 + 70_000 * rows }
+    };
+    measured.serving = [1, 4, 16].map(point).to_vec();
+    let derived = derive(&measured).expect("enough points");
+    near(derived.host_ps, 300_000_000);
+    near(derived.decode_ps[1], 470_000_000);
+    let engine = StepPoint { rows: 4, cached: 256, ..StepPoint::default() };
+    near(derived.predict_ns(&engine) as u64, 3_000_000 + 1_600_000 + 256_000);
 }
 
 #[test]
@@ -140,7 +158,10 @@ fn the_file_reads_back_as_every_kind() {
     let row = Profiles::step_from(path, &gpu, &model).expect("a step section");
     assert_eq!((row.decode_ps(), row.adapter_token_ps), (derived.decode_ps, derived.adapter_token_ps));
     let cold = Profiles::cold_start(path).expect("a cold-start section");
-    assert_eq!((cold.adapter_disk_ns, cold.adapter_activate_ns), (9_000_000, derived.adapter.memory_ns));
+    near(cold.adapter_disk_ns, 2_000_000);
+    near(cold.adapter_disk_bytes_per_s.expect("a rate"), 10_000_000_000);
+    assert_eq!((cold.adapter_activate_ns, cold.backbone_fixed_ns, cold.backbone_mapped), (0, 25_000_000, true));
+    assert_eq!(row.engine, measured.engine);
     assert_eq!(Profiles::fleet(path).expect("a fleet section").workers, 1);
     assert!(Profiles::tariff(path).expect("a tariff section").prices("bench"));
     assert!(Profiles::has_section(path, Kind::Tariff).expect("a readable file"));

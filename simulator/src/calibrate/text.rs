@@ -3,7 +3,7 @@
 //! Written by hand rather than by a serialiser, so that each number has its reason in a comment beside it.
 
 use super::derive::Derived;
-use super::measured::Measured;
+use super::measured::{Files, Measured};
 use std::fmt::Write;
 
 const MS: f64 = 1e6;
@@ -79,7 +79,10 @@ fn step(out: &mut String, measured: &Measured, derived: &Derived) {
     line!(out, "\n[step]\nsource = {}", quoted(&source));
     line!(
         out,
-        "# Engine work outside the executor in a step of one sequence.\nhost_ps = {}",
+        "# Engine work outside the executor in a step of one sequence; serving adds {:.3} ms of it, and {:.3} ms to each\n\
+         # sequence's decode_b_ps.\nhost_ps = {}",
+        derived.serving_ps[0] as f64 / (MS * 1e3),
+        derived.serving_ps[1] as f64 / (MS * 1e3),
         derived.host_ps
     );
     line!(out, "# What any adapter adds to a step, spread over the layers; and each token under one.");
@@ -89,6 +92,16 @@ fn step(out: &mut String, measured: &Measured, derived: &Derived) {
         derived.adapter_layer_ps,
         derived.adapter_token_ps
     );
+    if let Some(engine) = measured.engine {
+        line!(out, "# One engine serves all functions; its rules are these, whatever the policy's engine has.");
+        line!(
+            out,
+            "engine = {{ max_sequences = {}, max_batched_tokens = {}, prefill_quantum = {} }}",
+            engine.max_sequences,
+            engine.max_batched_tokens,
+            engine.prefill_quantum
+        );
+    }
     line!(out, "\n[[step.row]]\nname = {}", quoted(&format!("calibrated,{},{}", machine.name, shape.name)));
     line!(out, "gpu = {}\nmodel = {}", quoted(&machine.name), quoted(&shape.name));
     let ([pa, pb, pc], [da, db, dc]) = (derived.prefill_ps, derived.decode_ps);
@@ -116,21 +129,18 @@ fn cold_start(out: &mut String, measured: &Measured, derived: &Derived) {
         }
     }
     line!(out, "# Functions share the process.\nruntime_bytes = 0");
-    line!(out, "# Files mapped and checked, tokenizer read, everything in the page cache.");
-    line!(out, "backbone_fixed_ns = {}", backbone.map_ns);
+    line!(out, "# Files mapped and checked, tokenizer read, everything in the page cache: nothing is moved.");
+    line!(out, "# What the first step after it takes longer is part of it.");
+    line!(out, "backbone_fixed_ns = {}\nbackbone_mapped = true", backbone.map_ns + derived.first_step_ns);
     if let Some(ns) = backbone.disk_ns {
         line!(out, "# (With nothing in the page cache, every page read: {:.1} ms.)", ns as f64 / MS);
     }
-    adapter(out, derived);
-    line!(out, "# The first step after a load less the same step later.");
+    adapter(out, measured, derived);
+    line!(out, "# A function has no kernels of its own: the engine is there already.");
+    line!(out, "kernel_ns = 0\nkernel_restore_ns = 0\nkernel_bytes = 0");
     line!(
         out,
-        "kernel_ns = {0}\n# Not measured apart: the same.\nkernel_restore_ns = {0}",
-        derived.first_step_ns
-    );
-    line!(
-        out,
-        "# The executor's buffers beside weights and KV.\nkernel_bytes = {}",
+        "# (The engine's buffers beside weights and KV: {} bytes, once.)",
         measured.shape.context_bytes
     );
     let disk = bandwidths.disk_contended.or(bandwidths.disk_alone).unwrap_or(bandwidths.copy_alone).max(1);
@@ -151,16 +161,30 @@ fn cold_start(out: &mut String, measured: &Measured, derived: &Derived) {
     line!(out, "# One thread copying memory.\nhost_bytes_per_s = {}", bandwidths.copy_alone.max(1));
 }
 
-fn adapter(out: &mut String, derived: &Derived) {
+fn adapter(out: &mut String, measured: &Measured, derived: &Derived) {
     let load = &derived.adapter;
-    line!(out, "# Rank {} on q, k, v and o, {} bytes: read, checked, packed.", load.rank, load.bytes);
-    match load.disk_ns {
-        Some(_) => line!(out, "# From disk the file is not in the page cache; from memory it is."),
-        None => line!(out, "# The page cache could not be dropped: both are from memory."),
+    let about = match measured.files {
+        Files::Cached => "files in the page cache",
+        Files::Dropped => "files not in the page cache",
+    };
+    line!(out, "# From disk, {about}: a constant, and the bytes that are read, checked and packed.");
+    let [constant, per_byte] = derived.adapter_disk;
+    let rate = if per_byte > 0.0 { (1e9 / per_byte) as u64 } else { u64::MAX >> 1 };
+    line!(out, "adapter_disk_ns = {}\nadapter_disk_bytes_per_s = {}", constant as u64, rate.max(1));
+    let other = match measured.files {
+        Files::Cached => load.disk_ns,
+        Files::Dropped => Some(load.memory_ns),
+    };
+    let not = if measured.files == Files::Cached { "not " } else { "" };
+    match other {
+        Some(ns) => line!(out, "# (Rank {} {not}in it: {:.1} ms.)", load.rank, ns as f64 / MS),
+        None => line!(out, "# (The page cache could not be dropped: no load from disk was measured.)"),
     }
-    let disk = load.disk_ns.unwrap_or(load.memory_ns);
-    line!(out, "adapter_fixed_ns = {disk}\nadapter_fast_ns = {disk}\nadapter_disk_ns = {disk}");
-    line!(out, "adapter_activate_ns = {}", load.memory_ns);
+    line!(out, "# A copy kept in host memory is the one that is used: nothing is moved.");
+    line!(out, "adapter_activate_ns = 0");
+    let whole = (constant + per_byte * load.bytes as f64) as u64;
+    line!(out, "# Policies of isolated processes: rank {}, {} bytes.", load.rank, load.bytes);
+    line!(out, "adapter_fixed_ns = {whole}\nadapter_fast_ns = {whole}");
 }
 
 fn fleet(out: &mut String, measured: &Measured) {

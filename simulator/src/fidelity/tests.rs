@@ -8,8 +8,12 @@ use crate::profile::{ColdStart, GpuProfile, ModelProfile, Profiles, StepProfile}
 use crate::report::model::RunReport;
 use crate::run::{Hooks, run};
 use crate::setup::{Model, Setup};
+use crate::start::Start;
 use coldframe_policy::config::{from_table, preset_toml};
+use coldframe_policy::event::Event;
 use coldframe_policy::log::{Backbone, Header, Line, Reader, VERSION, to_text};
+use coldframe_policy::spec::FunctionSpec;
+use coldframe_policy::units::{Bytes, Nanos};
 use coldframe_traces::{OpenOptions, open_reader};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -35,6 +39,7 @@ fn setup(policy: &str) -> Setup {
         seed: 1,
         jitter_permille: 0,
         any_backbone: false,
+        start: None,
         keep_log: false,
     }
 }
@@ -52,7 +57,12 @@ fn calls() -> String {
 /// The report and log of a simulated run.
 fn simulated(policy: &str) -> (Setup, RunReport, String) {
     let setup = setup(policy);
-    let spec = setup.backbone_specs().remove(0);
+    let (report, log) = logged_run(&setup);
+    (setup, report, log)
+}
+
+fn logged_run(setup: &Setup) -> (RunReport, String) {
+    let spec = setup.start.as_ref().map_or_else(|| setup.backbone_specs(), |start| start.backbones.clone()).remove(0);
     let header = Header {
         coldframe_log: VERSION,
         writer: "simulator".to_owned(),
@@ -71,8 +81,8 @@ fn simulated(policy: &str) -> (Setup, RunReport, String) {
         open_reader(std::io::Cursor::new(text), Path::new("t.csv"), &options).expect("a good trace");
     let tariffs = [Profiles::tariff("gpu-second").expect("shipped")];
     let hooks = Hooks { decisions: Some(&mut write), ..Hooks::default() };
-    let outcome = run(&setup, &tariffs, trace.as_mut(), hooks).expect("a good run");
-    (setup, outcome.report, log)
+    let outcome = run(setup, &tariffs, trace.as_mut(), hooks).expect("a good run");
+    (outcome.report, log)
 }
 
 fn read(setup: &Setup, log: &str) -> logged::Logged {
@@ -97,6 +107,37 @@ fn a_log_read_back_is_the_run_it_was_written_by() {
         let adapters = |r: &RunReport| r.memory.by_use[2].clone();
         assert_eq!(adapters(report), adapters(&run), "{policy}");
     }
+}
+
+#[test]
+fn a_run_starts_as_a_log_did() {
+    let (setup, run, log) = simulated("coldframe");
+    let read = |log: &str| Start::read(Reader::new(log.as_bytes()).expect("a header")).expect("a good log");
+    let lazy = read(&log);
+    assert_eq!((lazy.devices(), lazy.functions.len(), lazy.first), (2, 1, Nanos::ZERO));
+    let again = logged_run(&Setup { start: Some(lazy.clone()), ..setup.clone() });
+    assert_eq!((again.0.event_digest, again.1), (run.event_digest, log.clone()), "the same run");
+
+    // A host that knew all functions three seconds before the first call, and one adapter of another size.
+    let mut told = lazy.clone();
+    let all = trace::demand(Reader::new(log.as_bytes()).expect("a header")).expect("a good log");
+    let Some((_, Event::FunctionAdded(spec))) = told.told.last().cloned() else { panic!("a function") };
+    (told.functions, told.first) = (all.catalog.functions().iter().rev().cloned().collect(), Nanos(3_000_000_000));
+    told.told.pop();
+    for n in 0..told.functions.len() as u64 {
+        let spec = FunctionSpec { adapter: Bytes(1_000_000 * (n + 1)), ..spec.clone() };
+        told.told.push((Nanos(n * 1_000), Event::FunctionAdded(spec)));
+    }
+    let ahead = logged_run(&Setup { start: Some(told.clone()), ..setup });
+    let back = read(&ahead.1);
+    assert_eq!((back.told, back.functions.len(), back.first), (told.told, 5, told.first));
+    let names = |report: &RunReport| {
+        let mut all: Vec<_> = report.functions.iter().map(|f| (f.name.clone(), f.requests)).collect();
+        all.sort();
+        all
+    };
+    assert_eq!(names(&ahead.0), names(&run), "each call went to its own function");
+    assert!(ahead.0.ttft_s.mean < run.ttft_s.mean, "what is known ahead is loaded ahead");
 }
 
 #[test]

@@ -22,12 +22,18 @@ pub struct ColdStart {
     pub runtime_bytes: u64,
     /// Part of a backbone load that does not depend on its size, nanoseconds.
     pub backbone_fixed_ns: u64,
+    /// Weights are mapped where they lie: a backbone load moves no bytes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub backbone_mapped: bool,
     /// Adapter load and mapping onto a resident backbone, default path, nanoseconds.
     pub adapter_fixed_ns: u64,
     /// The same through a loading-optimised store, nanoseconds.
     pub adapter_fast_ns: u64,
     /// Adapter from disk into a running engine (one process for all functions), nanoseconds.
     pub adapter_disk_ns: u64,
+    /// Bytes a second at which an adapter comes from disk beside `adapter_disk_ns`, where its size was seen to matter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter_disk_bytes_per_s: Option<u64>,
     /// Adapter from host memory into a slot of a running engine, nanoseconds.
     pub adapter_activate_ns: u64,
     /// First-inference work when the kernels are cold, nanoseconds.

@@ -8,6 +8,19 @@ use serde::{Deserialize, Serialize};
 /// Picoseconds in a nanosecond.
 const PS_PER_NS: u128 = 1_000;
 
+/// The engine that steps were measured in, where its rules are its own and not the policy's: one engine serves all
+/// functions of a backbone, and prompts are taken in turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EngineRules {
+    /// Sequences that run at once.
+    pub max_sequences: u32,
+    /// Tokens of a step, decode rows and prompts together.
+    pub max_batched_tokens: u32,
+    /// Prompt tokens that a function gets before it is the next one's turn; 0 is first come, first served.
+    pub prefill_quantum: u32,
+}
+
 /// Fitted step times of one (GPU, model) pair. All times are picoseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,6 +54,9 @@ pub struct StepProfile {
     /// Extra per token that runs under an adapter: zero on GPUs, whose grouped kernels hide it; not on CPUs.
     #[serde(default)]
     pub adapter_token_ps: u64,
+    /// The engine they were measured in; `None` leaves its rules to the policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<EngineRules>,
 }
 
 impl StepProfile {
@@ -81,6 +97,7 @@ pub(super) struct StepFile {
     adapter_layer_ps: u64,
     #[serde(default)]
     adapter_token_ps: u64,
+    engine: Option<EngineRules>,
     row: Vec<StepRow>,
 }
 
@@ -102,7 +119,7 @@ struct StepRow {
 impl StepFile {
     /// The rows, each with the common parts filled in.
     pub(super) fn rows(self) -> Vec<StepProfile> {
-        let Self { source, host_ps, adapter_layer_ps, adapter_token_ps, row } = self;
+        let Self { source, host_ps, adapter_layer_ps, adapter_token_ps, engine, row } = self;
         let fill = |row: StepRow| StepProfile {
             name: row.name,
             gpu: row.gpu,
@@ -118,6 +135,7 @@ impl StepFile {
             host_ps,
             adapter_layer_ps,
             adapter_token_ps,
+            engine,
         };
         row.into_iter().map(fill).collect()
     }

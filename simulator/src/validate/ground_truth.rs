@@ -157,6 +157,7 @@ fn setup() -> Result<Setup, RunError> {
         seed: 1,
         jitter_permille: 0,
         any_backbone: false,
+        start: None,
         keep_log: false,
     })
 }

@@ -154,6 +154,7 @@ fn setup(system: &str, settings: &[(&str, &str)]) -> Result<Setup, RunError> {
         host_ps: 0,
         adapter_layer_ps: 0,
         adapter_token_ps: 0,
+        engine: None,
     };
     // C needs fewer libraries and less first-inference work than A and B in both systems' bars.
     let lighter = FunctionTimes { runtime_ns: Some(2_690_000_000), kernel_ns: Some(800_000_000) };
@@ -173,6 +174,7 @@ fn setup(system: &str, settings: &[(&str, &str)]) -> Result<Setup, RunError> {
         seed: 1,
         jitter_permille: 0,
         any_backbone: false,
+        start: None,
         keep_log: false,
     })
 }

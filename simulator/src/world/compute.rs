@@ -19,7 +19,7 @@ impl World<'_> {
         let slot = &mut self.engines[i.index()];
         if slot.is_none() {
             let model = &self.setup.models[backbone.index()];
-            let limits = self.setup.engine_limits(pool, model.profile.kv_bytes_per_token);
+            let limits = self.setup.engine_limits(model, pool);
             *slot = Some(Engine::new(self.setup.step_cost(model), limits));
         }
         slot.as_mut().expect("just made")
@@ -27,7 +27,7 @@ impl World<'_> {
 
     /// The number of an instance's engine: its own, or that of its device and backbone where all instances share one.
     pub(super) fn engine_of(&self, i: InstanceId) -> InstanceId {
-        if !self.setup.policy.sharing.one_engine() {
+        if !self.setup.one_engine() {
             return i;
         }
         let instance = self.core.instance(i);
@@ -35,7 +35,7 @@ impl World<'_> {
     }
 
     fn device_of_engine(&self, i: InstanceId) -> (DeviceId, usize) {
-        if !self.setup.policy.sharing.one_engine() {
+        if !self.setup.one_engine() {
             let instance = self.core.instance(i);
             return (instance.device, instance.backbone.index());
         }

@@ -118,13 +118,14 @@ impl World<'_> {
         let at = self.core.instance(instance);
         let device = at.device;
         let own = at.function.map(|f| &self.core.function(f).spec.load);
-        let engine = matches!(self.setup.policy.sharing, SharingPart::OneProcess {});
+        let engine = matches!(self.setup.policy.sharing, SharingPart::OneProcess {})
+            || self.setup.models.iter().all(|model| model.step.engine.is_some());
         let (fixed, moves) = match class {
-            Class::Container => (cold.container_ns, false),
+            Class::Container => (own.map_or(cold.container_ns, |l| l[class as usize].0), false),
             Class::Runtime => (own.map_or(cold.runtime_ns, |l| l[class as usize].0), false),
-            Class::Backbone => (cold.backbone_fixed_ns, true),
+            Class::Backbone => (cold.backbone_fixed_ns, !cold.backbone_mapped),
             Class::Adapter if engine && from == Tier::Host => (cold.adapter_activate_ns, false),
-            Class::Adapter if engine => (cold.adapter_disk_ns, false),
+            Class::Adapter if engine => (self.setup.adapter_disk_ns(bytes), false),
             Class::Adapter => (self.setup.adapter_ns(), false),
             Class::Kernel if from == Tier::Host => (cold.kernel_restore_ns, false),
             Class::Kernel => (own.map_or(cold.kernel_ns, |l| l[class as usize].0), false),
@@ -198,7 +199,7 @@ impl World<'_> {
         bytes: Bytes,
     ) {
         self.moved.evict(class, to, bytes);
-        if let (Class::Kernel, Some(i), false) = (class, instance, self.setup.policy.sharing.one_engine()) {
+        if let (Class::Kernel, Some(i), false) = (class, instance, self.setup.one_engine()) {
             // The process loses its context: whatever engine it had is gone with it.
             if let Some(slot) = self.engines.get_mut(i.index()) {
                 *slot = None;

@@ -16,12 +16,14 @@ use crate::measure::account::Account;
 use crate::measure::collect::{Collect, Limits};
 use crate::report::per_request::RowSink;
 use crate::setup::{RunError, Setup};
+use crate::start::Start;
 use coldframe_policy::artifact::Class;
 use coldframe_policy::core::Core;
 use coldframe_policy::event::{Action, Event, Timer};
 use coldframe_policy::log::Line;
+use coldframe_policy::spec::FunctionSpec;
 use coldframe_policy::units::{Bytes, DeviceId, FunctionId, InstanceId, Nanos};
-use coldframe_traces::{Catalog, Record};
+use coldframe_traces::{Catalog, FunctionInfo, Record};
 use loads::{Link, Transfer};
 use requests::Request;
 
@@ -149,12 +151,17 @@ impl<'a> World<'a> {
 
     /// The same, with every event and decision told to a log.
     pub fn logged(setup: &'a Setup, decisions: Option<&'a mut dyn FnMut(&Line)>) -> Self {
-        let devices = (setup.workers * setup.gpus_per_worker) as usize;
+        let fleet = (setup.workers * setup.gpus_per_worker) as usize;
+        let devices = setup.start.as_ref().map_or(fleet, |start| start.devices().max(fleet));
+        let backbones = setup.start.as_ref().map(|start| start.backbones.clone());
         let gpu = || Gpu { sharing: Sharing::new(1000), scheduled: u64::MAX, kv_bytes: 0 };
         let limits = Limits { ttft_ns: setup.slo_ttft_ns, tpot_ns: setup.slo_tpot_ns };
         let mut world = Self {
             setup,
-            core: Core::new(setup.policy.clone(), setup.backbone_specs()),
+            core: Core::new(
+                setup.policy.clone(),
+                backbones.unwrap_or_else(|| setup.backbone_specs()),
+            ),
             now: 0,
             queue: Queue::default(),
             gpus: (0..devices).map(|_| gpu()).collect(),
@@ -187,10 +194,41 @@ impl<'a> World<'a> {
             preemptions: 0,
             arrivals: 0,
         };
-        for _ in 0..setup.workers {
+        for _ in 0..if setup.start.is_some() { 0 } else { setup.workers } {
             world.tell(Event::WorkerJoined(setup.worker_spec()));
         }
         world
+    }
+
+    /// Goes through what a host was told before its first request, each thing at its time.
+    pub(crate) fn begin_as(&mut self, start: &Start) {
+        for (at, event) in &start.told {
+            while self.next_at().is_some_and(|next| next <= at.0) {
+                self.step();
+            }
+            self.now = self.now.max(at.0);
+            match event {
+                Event::FunctionAdded(spec) => {
+                    let info = start.functions.get(self.functions as usize).cloned().unwrap_or_default();
+                    self.add_function(spec.clone(), &info);
+                }
+                event => self.tell(event.clone()),
+            }
+            self.settle();
+        }
+    }
+
+    fn add_function(&mut self, spec: FunctionSpec, info: &FunctionInfo) {
+        self.adapter_read.push(self.setup.adapter_read_ps(spec.adapter));
+        let cost = self.setup.step_cost(&self.setup.models[spec.backbone.index()]);
+        self.weights.push((cost.prefill_b.max(1), cost.decode_a.max(1)));
+        let id = FunctionId(self.functions);
+        self.functions += 1;
+        self.tell(Event::FunctionAdded(spec));
+        if let Some(log) = &mut self.decisions {
+            let (tenant, name) = (info.tenant.clone(), info.name.clone());
+            log(&Line::Function { id, tenant, name, generation: String::new() });
+        }
     }
 
     /// Virtual time, ns.
@@ -238,16 +276,7 @@ impl<'a> World<'a> {
         while self.functions <= record.function {
             let info = &catalog.functions()[self.functions as usize];
             let spec = self.setup.function_spec(info, record.prompt_tokens)?;
-            self.adapter_read.push(self.setup.adapter_read_ps(spec.adapter));
-            let cost = self.setup.step_cost(&self.setup.models[spec.backbone.index()]);
-            self.weights.push((cost.prefill_b.max(1), cost.decode_a.max(1)));
-            let id = FunctionId(self.functions);
-            self.functions += 1;
-            self.tell(Event::FunctionAdded(spec));
-            if let Some(log) = &mut self.decisions {
-                let (tenant, name) = (info.tenant.clone(), info.name.clone());
-                log(&Line::Function { id, tenant, name, generation: String::new() });
-            }
+            self.add_function(spec, info);
         }
         self.collect.arrived(record.function);
         let request = self.new_request(record);
@@ -316,7 +345,7 @@ impl<'a> World<'a> {
             }
             Action::StopInstance { instance } => {
                 self.note(37, u64::from(instance.0), 0);
-                let own = !self.setup.policy.sharing.one_engine();
+                let own = !self.setup.one_engine();
                 if let Some(slot) = self.engines.get_mut(instance.index()).filter(|_| own) {
                     *slot = None;
                 }

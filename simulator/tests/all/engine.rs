@@ -271,7 +271,7 @@ fn limits() -> impl Strategy<Value = EngineLimits> {
     let tokens = prop_oneof![Just(1u32), Just(3), Just(40), Just(500)];
     let pool = prop_oneof![Just(160u64), Just(400), Just(2_000), Just(u64::MAX)];
     (sequences, tokens, 0u32..4, pool).prop_map(|(max_sequences, max_tokens, max_adapters, pool_tokens)| {
-        EngineLimits { max_sequences, max_tokens, max_adapters, pool_tokens }
+        EngineLimits { max_sequences, max_tokens, max_adapters, prefill_quantum: 0, pool_tokens }
     })
 }
 
@@ -302,10 +302,56 @@ fn every_token_at_the_oracles_picosecond() {
     }
 }
 
+/// The same under turns: nothing is lost, left or done twice, whatever the quantum.
+#[test]
+fn turns_lose_nothing() {
+    let config = Config { cases: 1000, failure_persistence: None, ..Config::default() };
+    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let quantum = prop_oneof![Just(1u32), Just(7), Just(128)];
+    let all = (limits(), quantum, arrivals());
+    let result = TestRunner::new_with_rng(config, rng).run(&all, |(limits, prefill_quantum, arrivals)| {
+        let limits = EngineLimits { prefill_quantum, max_tokens: limits.max_tokens.max(64), ..limits };
+        by_engine(limits, &arrivals)?;
+        Ok(())
+    });
+    if let Err(failure) = result {
+        panic!("{failure}");
+    }
+}
+
+/// Two long prompts of one function and a short one of another: the short one does not wait for both.
+#[test]
+fn functions_take_turns_with_their_prompts() {
+    let first_tokens = |prefill_quantum| {
+        let limits = EngineLimits {
+            max_sequences: 8,
+            max_tokens: 100,
+            max_adapters: 0,
+            prefill_quantum,
+            pool_tokens: u64::MAX,
+        };
+        let mut engine = Engine::new(COST, limits);
+        for (id, function, prompt) in [(0, 1, 150), (1, 1, 150), (2, 2, 40)] {
+            engine.push(Sequence { id, function, adapter_read: 0, prompt, output: 1 });
+        }
+        let (mut out, mut now, mut steps) = (Vec::new(), 0, Vec::<Vec<u32>>::new());
+        while let Some(end) = engine.begin(now, &mut out) {
+            out.clear();
+            now = end;
+            engine.complete(&mut out);
+            steps.push(out.iter().filter_map(|o| if let Outcome::First(id) = o { Some(*id) } else { None }).collect());
+            out.clear();
+        }
+        steps
+    };
+    assert_eq!(first_tokens(0), [vec![], vec![0], vec![1], vec![2]]);
+    assert_eq!(first_tokens(32), [vec![], vec![0, 2], vec![], vec![1]]);
+}
+
 /// One sequence decodes; cutting at any time ends the run at the first step border not before it.
 #[test]
 fn a_cut_ends_at_the_first_border() {
-    let limits = EngineLimits { max_sequences: 4, max_tokens: 100, max_adapters: 0, pool_tokens: u64::MAX };
+    let limits = EngineLimits { max_sequences: 4, max_tokens: 100, max_adapters: 0, prefill_quantum: 0, pool_tokens: u64::MAX };
     let sequence = Sequence { id: 0, function: 0, adapter_read: 0, prompt: 10, output: 200 };
     let decoding = || {
         let mut engine = Engine::new(COST, limits);

@@ -59,6 +59,7 @@ pub fn model(n: u32) -> Model {
             host_ps: 1_000_000_000,
             adapter_layer_ps: 10_000_000,
             adapter_token_ps: 0,
+            engine: None,
         },
     }
 }
@@ -93,6 +94,8 @@ pub fn setup(policy: PolicyConfig) -> Setup {
             adapter_fixed_ns: S / 2,
             adapter_fast_ns: S / 10,
             adapter_disk_ns: S / 4,
+            adapter_disk_bytes_per_s: None,
+            backbone_mapped: false,
             adapter_activate_ns: S / 100,
             kernel_ns: S,
             kernel_restore_ns: S / 3,
@@ -110,6 +113,7 @@ pub fn setup(policy: PolicyConfig) -> Setup {
         seed: 1,
         jitter_permille: 0,
         any_backbone: false,
+        start: None,
         keep_log: true,
     }
 }

@@ -3,13 +3,13 @@
 //! Servers are real ones, in processes of their own on free ports of this machine, with data folders that are thrown
 //! away. Each part starts what it needs, so that `--only` measures one. What is not measured is left out.
 
-mod client;
+pub mod client;
 mod cold;
 mod kill;
 mod load;
-mod numbers;
+pub mod numbers;
 mod replay;
-mod server;
+pub mod server;
 mod speed;
 mod streams;
 mod styles;

@@ -1,10 +1,11 @@
 //! `coldframe bench-sandbox`: the figures of the sandbox's promises (docs/spec.md); the last line is one JSON object.
 //!
-//! Guests are those of `runtime/sandbox/guests`; the model behind them says nothing for ever, so that the sandbox alone is
+//! Guests are those of `runtime/sandbox/guests` and `functions/budget-hog`; the model behind them says nothing for ever, so that the sandbox alone is
 //! measured. Ratios compare with bare wasmtime in the same run. What is not measured is left out.
 
 mod hogs;
-mod stage;
+mod neighbours;
+pub mod stage;
 
 use crate::ui::{Ui, print};
 use anyhow::{Context, Result, anyhow, ensure};
@@ -50,7 +51,9 @@ pub fn run(args: BenchArgs, _ui: &Ui) -> Result<()> {
     speed(&args, &runtime, &sandbox, &mut figures)?;
     hook(&args, &runtime, &sandbox, &mut figures)?;
     memory(&runtime, &sandbox, &mut figures)?;
-    hogs::measure(&args, &runtime, &sandbox, &mut figures)?;
+    let hogs = hogs::Hogs::load(&runtime, &sandbox)?;
+    hogs::measure(&runtime, &hogs, &mut figures)?;
+    neighbours::measure(&args, &runtime, &sandbox, &hogs, &mut figures)?;
     print(&format!("{}\n", Value::Object(figures)))
 }
 
@@ -148,10 +151,31 @@ fn memory(
     Ok(())
 }
 
-fn resident_bytes() -> Option<u64> {
+/// Resident memory of this process, bytes.
+#[derive(Clone, Copy)]
+struct Resident {
+    anonymous: u64,
+    file: u64,
+    shared: u64,
+}
+
+impl Resident {
+    fn total(self) -> u64 {
+        self.anonymous + self.file + self.shared
+    }
+}
+
+fn resident() -> Option<Resident> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
+    let bytes = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+        Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
+    };
+    Some(Resident { anonymous: bytes("RssAnon:")?, file: bytes("RssFile:")?, shared: bytes("RssShmem:")? })
+}
+
+fn resident_bytes() -> Option<u64> {
+    resident().map(Resident::total)
 }
 
 fn median_us(mut times: Vec<Duration>) -> f64 {

@@ -1,27 +1,56 @@
-//! What the measured guests stand on: a model that never says anything and a caller that takes everything.
+//! What the measured guests stand on: a model that never says anything, or something at a steady pace, and a caller that takes
+//! everything and may note when.
 
-use coldframe_sandbox::services::{Event, Failure, Generation, Later, Level, Reply, Services, Task};
+use coldframe_sandbox::services::{
+    Event, Failure, Generation, Later, Level, Message, Reply, Services, Task, Token, TokenHook,
+};
 use coldframe_sandbox::{CallEnd, Function, Request, Route};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// A script for the guest: starts a generation and waits for its first token.
 pub const WAITS: &[u8] = &[3, 0, 4, 0];
 
-/// A model that never says anything.
-#[derive(Debug, Default)]
+/// A script for the guest: streams a generation.
+pub const STREAMS: &[u8] = &[3, 0, 36, 0];
+
+/// A model that never says anything, or a token at a steady pace.
+#[derive(Debug)]
 pub struct Stage {
     waiting: AtomicUsize,
+    pace: Option<Duration>,
+    start: Instant,
+    /// How long after its token was said each text came out of the guest.
+    heard: Arc<Mutex<Vec<Duration>>>,
 }
 
 impl Stage {
     pub fn new() -> Arc<Self> {
-        Arc::default()
+        Self::of(None)
+    }
+
+    /// A model that says a token at this pace, from a thread of its own as an engine's.
+    pub fn speaking(pace: Duration) -> Arc<Self> {
+        Self::of(Some(pace))
+    }
+
+    fn of(pace: Option<Duration>) -> Arc<Self> {
+        let (waiting, heard) = (AtomicUsize::new(0), Arc::default());
+        Arc::new(Self { waiting, pace, start: Instant::now(), heard })
     }
 
     pub fn reply(self: &Arc<Self>) -> Box<dyn Reply> {
-        Box::new(Sink)
+        match self.pace {
+            Some(_) => Box::new(Ear { start: self.start, heard: self.heard.clone() }),
+            None => Box::new(Sink),
+        }
+    }
+
+    /// Takes what was heard.
+    pub fn heard(&self) -> Vec<Duration> {
+        std::mem::take(&mut *self.heard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Until so many generations were started.
@@ -45,19 +74,60 @@ pub async fn call(function: Function, stage: Arc<Stage>, body: Vec<u8>) -> CallE
     function.call(request(&body), stage, reply).await
 }
 
-struct Silence;
+/// Calls a function of chats with one turn.
+pub async fn chat(function: Function, stage: Arc<Stage>, text: &str) -> CallEnd {
+    let messages = vec![Message { role: "user".to_owned(), content: text.to_owned() }];
+    let request = Request { messages, ..Request::new("r", Route::Chat) };
+    let reply = stage.reply();
+    function.call(request, stage, reply).await
+}
+
+/// Says nothing, but asks its hook first.
+struct Silence(Option<Box<dyn TokenHook>>);
 
 impl Generation for Silence {
     fn next(&mut self) -> Later<'_, Result<Option<Event>, Failure>> {
-        Box::pin(std::future::pending())
+        match self.0.as_mut().map(|hook| hook.before_token(None, "")) {
+            Some(Err(failure)) => Box::pin(async { Err(failure) }),
+            _ => Box::pin(std::future::pending()),
+        }
+    }
+    fn cancel(&mut self) {}
+}
+
+/// Says the time, again and again.
+struct Voice(UnboundedReceiver<Duration>);
+
+impl Voice {
+    fn new(start: Instant, pace: Duration) -> Self {
+        let (sender, receiver) = unbounded_channel();
+        std::thread::spawn(move || {
+            while sender.send(start.elapsed()).is_ok() {
+                std::thread::sleep(pace);
+            }
+        });
+        Self(receiver)
+    }
+}
+
+impl Generation for Voice {
+    fn next(&mut self) -> Later<'_, Result<Option<Event>, Failure>> {
+        Box::pin(async {
+            let said = self.0.recv().await;
+            Ok(said.map(|said| Event::Token(Token { text: said.as_nanos().to_string(), ..Token::default() })))
+        })
     }
     fn cancel(&mut self) {}
 }
 
 impl Services for Stage {
-    fn generate(&self, _task: Task) -> Later<'_, Result<Box<dyn Generation>, Failure>> {
+    fn generate(&self, task: Task) -> Later<'_, Result<Box<dyn Generation>, Failure>> {
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        Box::pin(async { Ok(Box::new(Silence) as Box<dyn Generation>) })
+        let generation: Box<dyn Generation> = match self.pace {
+            Some(pace) => Box::new(Voice::new(self.start, pace)),
+            None => Box::new(Silence(task.hook)),
+        };
+        Box::pin(async { Ok(generation) })
     }
     fn tokenize(&self, _text: &str) -> Result<Vec<u32>, Failure> {
         Ok(Vec::new())
@@ -90,6 +160,27 @@ impl Reply for Sink {
         Ok(())
     }
     fn write(&mut self, _bytes: Vec<u8>) -> Later<'_, Result<(), Failure>> {
+        Box::pin(async { Ok(()) })
+    }
+    fn finish(&mut self, _reason: &str) {}
+}
+
+/// Notes how old the time is that it hears.
+struct Ear {
+    start: Instant,
+    heard: Arc<Mutex<Vec<Duration>>>,
+}
+
+impl Reply for Ear {
+    fn start(&mut self, _status: u16, _headers: Vec<(String, String)>) -> Result<(), Failure> {
+        Ok(())
+    }
+    fn write(&mut self, bytes: Vec<u8>) -> Later<'_, Result<(), Failure>> {
+        let said = std::str::from_utf8(&bytes).ok().and_then(|text| text.parse().ok());
+        if let Some(said) = said {
+            let late = self.start.elapsed().saturating_sub(Duration::from_nanos(said));
+            self.heard.lock().unwrap_or_else(PoisonError::into_inner).push(late);
+        }
         Box::pin(async { Ok(()) })
     }
     fn finish(&mut self, _reason: &str) {}

@@ -176,6 +176,7 @@ pub fn median(values: impl Iterator<Item = u64>) -> u64 {
     all.get(all.len() / 2).copied().unwrap_or(0)
 }
 
-fn nanos(start: Instant) -> u64 {
+/// Nanoseconds since then.
+pub fn nanos(start: Instant) -> u64 {
     start.elapsed().as_nanos() as u64
 }

@@ -5,20 +5,35 @@
 
 mod bandwidth;
 mod cache;
+#[cfg(feature = "sandbox")]
+mod code;
 mod loads;
+#[cfg(feature = "host")]
+mod serving;
 mod steps;
 
 use crate::backbone::machine::Machine;
 use crate::opened::{BackboneArg, Opened};
 use crate::ui::{Ui, WholeFile, print};
 use anyhow::{Context, Result, ensure};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use coldframe_backbone::adapter::BaseWeights;
+use coldframe_backbone::engine::EngineOptions;
 use coldframe_simulator::calibrate::{self as sim, Derived, Measured, Shape};
+use coldframe_simulator::profile::EngineRules;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Where an adapter's files are when it comes from disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FilesArg {
+    /// In the page cache.
+    Cached,
+    /// Not in it.
+    Dropped,
+}
 
 /// Measure this machine and write a hardware profile for the simulator
 #[derive(Args)]
@@ -49,6 +64,9 @@ pub struct CalibrateArgs {
     /// Rank whose load stands for all adapters (the simulator knows one)
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=256))]
     rank: u32,
+    /// Which load stands for one from disk: with the files in the page cache, as on a host with memory to spare, or not
+    #[arg(long, value_enum, default_value = "cached")]
+    files: FilesArg,
     /// Most sequences of a decode step
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=128))]
     batch: u32,
@@ -101,8 +119,23 @@ fn measure(args: &CalibrateArgs, out: &Path, ui: &Ui) -> Result<Measured> {
     let opened = args.model.open(ui)?;
     ui.say("loads of adapters");
     let adapters = loads::adapters(&opened, scratch.path(), &ranks(args), rounds, ui)?;
+    #[cfg(feature = "sandbox")]
+    let sandbox = {
+        ui.say("a function's code");
+        Some(code::measure(rounds)?)
+    };
+    #[cfg(not(feature = "sandbox"))]
+    let sandbox = None;
     ui.say("steps");
     let (steps, device) = steps::measure(args, &opened, scratch.path(), rounds, ui)?;
+    #[cfg(feature = "host")]
+    let serving = {
+        ui.say("steps behind a server");
+        let batches: &[usize] = if args.quick { &[1, 4, 8] } else { &[1, 2, 4, 8, 16] };
+        serving::measure(&args.model, opened.pack.config().vocab as u32, batches, scratch.path(), rounds, ui)?
+    };
+    #[cfg(not(feature = "host"))]
+    let serving = Vec::new();
     let page_tokens = coldframe_backbone::executor::PAGE_TOKENS as u64;
     let shape = shape(&opened, device.page_bytes / page_tokens, context_bytes);
     let machine = machine(args, rounds, &device.name)?;
@@ -117,10 +150,26 @@ fn measure(args: &CalibrateArgs, out: &Path, ui: &Ui) -> Result<Measured> {
         adapters,
         backbone,
         bandwidths,
-        sandbox: None,
+        sandbox,
+        serving,
         rank: args.rank,
+        files: match args.files {
+            FilesArg::Cached => sim::Files::Cached,
+            FilesArg::Dropped => sim::Files::Dropped,
+        },
+        engine: Some(engine_rules()),
         notes,
     })
+}
+
+/// How the host's engine makes its steps.
+fn engine_rules() -> EngineRules {
+    let usual = EngineOptions::default();
+    EngineRules {
+        max_sequences: usual.max_sequences as u32,
+        max_batched_tokens: usual.max_batched_tokens as u32,
+        prefill_quantum: usual.prefill_quantum as u32,
+    }
 }
 
 fn ranks(args: &CalibrateArgs) -> Vec<u32> {

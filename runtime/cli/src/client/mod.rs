@@ -115,6 +115,23 @@ impl Server {
         self.good(request.call())
     }
 
+    /// Asks for something that is no JSON.
+    ///
+    /// # Errors
+    /// As [`Server::get`].
+    pub fn bytes(&self, path: &str) -> Result<Vec<u8>> {
+        let mut request = self.agent.get(self.address(path));
+        if let Some(bearer) = self.bearer() {
+            request = request.header("authorization", bearer);
+        }
+        let reply = request.call().map_err(|error| self.unreachable(&error))?;
+        if !reply.status().is_success() {
+            return Err(refusal(&answer(reply)?));
+        }
+        let body = reply.into_body().into_with_config().limit(u64::MAX).read_to_vec();
+        body.context("the server's answer broke off")
+    }
+
     /// Removes something.
     ///
     /// # Errors

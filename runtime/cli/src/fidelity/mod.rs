@@ -4,6 +4,7 @@
 //! where there is one. The comparison is the simulator's (`coldframe_simulator::fidelity`).
 
 mod simulated;
+pub mod table;
 
 use crate::replay::{ReplayArgs, resolve};
 use crate::ui::{Ui, WholeFile, print};
@@ -17,6 +18,7 @@ use coldframe_simulator::fidelity::page::{Pair, dated, page};
 use coldframe_simulator::report::json;
 use coldframe_simulator::report::model::{Report, RunReport};
 use coldframe_simulator::report::units;
+use coldframe_simulator::start::Start;
 use serde_json::{Map, Value, json};
 use simulated::Simulated;
 use std::fs::File;
@@ -67,7 +69,9 @@ pub fn run(args: FidelityArgs, ui: &Ui) -> Result<()> {
         args.host_log.len(),
         live.len()
     );
-    let plan = resolve(&ReplayArgs { seeds: 1, ..replay.clone() })?;
+    let mut plan = resolve(&ReplayArgs { seeds: 1, ..replay.clone() })?;
+    // The simulation starts as the host did: its functions, their sizes, the estimates it was told.
+    plan.base.start = args.host_log.first().map(|path| start(path)).transpose()?;
     let simulated = simulated::run(&plan, ui)?;
     if let Some(path) = &args.sim_log {
         let mut file = WholeFile::create(path)?;
@@ -133,6 +137,11 @@ fn logs(args: &FidelityArgs, plan: &crate::replay::Plan) -> Result<Vec<Logged>> 
         read(source, &setup, &plan.tariffs).with_context(|| format!("{}", path.display()))
     };
     args.host_log.iter().map(one).collect()
+}
+
+/// A host's state before its first request.
+fn start(path: &Path) -> Result<Start> {
+    Start::read(open(path)?).with_context(|| format!("{}", path.display()))
 }
 
 /// A decision log.

@@ -21,12 +21,13 @@ pub fn run(plan: &Plan, ui: &Ui) -> Result<Simulated> {
     let mut setup = plan.base.clone();
     setup.policy = plan.policies[0].clone();
     let names = setup.models.iter().map(|model| model.profile.name.clone());
+    let specs = setup.start.as_ref().map_or_else(|| setup.backbone_specs(), |start| start.backbones.clone());
     let header = Header {
         coldframe_log: VERSION,
         writer: "simulator".to_owned(),
         started_ms: 0,
         policy: setup.policy.clone(),
-        backbones: names.zip(setup.backbone_specs()).map(|(name, spec)| Backbone { name, spec }).collect(),
+        backbones: names.zip(specs).map(|(name, spec)| Backbone { name, spec }).collect(),
     };
     let mut log = to_text(&header) + "\n";
     let mut write = |line: &Line| {

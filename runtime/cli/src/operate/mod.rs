@@ -9,9 +9,10 @@ pub use top::{TopArgs, run as top};
 use crate::backbone::columns;
 use crate::client::ServerArg;
 use crate::ui::{Ui, print};
-use anyhow::Result;
+use anyhow::{Context as _, Result, anyhow};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
+use std::io::Write as _;
 
 /// Make, list and remove tenants, and set their quotas
 #[derive(Args)]
@@ -49,6 +50,9 @@ struct TenantSet {
     /// Calls at once
     #[arg(long)]
     concurrent: Option<u64>,
+    /// Dollars a calendar month, as the server's tariff counts them: 12.50
+    #[arg(long, value_name = "DOLLARS", value_parser = nanodollars)]
+    month_usd: Option<u64>,
     /// Functions
     #[arg(long)]
     functions: Option<u64>,
@@ -119,8 +123,27 @@ pub struct UsageArgs {
     /// Sum by
     #[arg(long, value_parser = ["function", "tenant", "hour", "day"], default_value = "function")]
     by: String,
+    /// Print the ledger's rows instead, as a table for other programs
+    #[arg(long, value_name = "TABLE", value_parser = ["requests", "residency"])]
+    rows: Option<String>,
+    /// Form of that table; Parquet belongs into a file
+    #[arg(long, value_parser = ["csv", "parquet"], default_value = "csv", requires = "rows")]
+    format: String,
     #[command(flatten)]
     server: ServerArg,
+}
+
+/// Dollars as people write them, exactly.
+fn nanodollars(text: &str) -> Result<u64> {
+    let wrong = || anyhow!("give dollars, with nine digits behind the point at most: 12.50");
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || part.len() > 9 || !digits(whole) || !digits(part) {
+        return Err(wrong());
+    }
+    let whole: u64 = whole.parse().map_err(|_| wrong())?;
+    let part: u64 = format!("{part:0<9}").parse().map_err(|_| wrong())?;
+    whole.checked_mul(1_000_000_000).and_then(|nano| nano.checked_add(part)).ok_or_else(wrong)
 }
 
 /// Prints JSON, or a table.
@@ -160,7 +183,7 @@ pub fn tenant(args: TenantArgs, ui: &Ui) -> Result<()> {
         TenantCommand::Set(set) => {
             let quota = json!({
                 "rpm": set.rpm, "tpm": set.tpm, "concurrent": set.concurrent,
-                "functions": set.functions, "blob_bytes": set.blob_bytes,
+                "month_nanodollars": set.month_usd, "functions": set.functions, "blob_bytes": set.blob_bytes,
             });
             server.send("PUT", &format!("/admin/v1/tenants/{}", set.name), &json!({"quota": quota}))?;
             ui.say(&format!("{} is set", set.name));
@@ -204,9 +227,28 @@ pub fn key(args: KeyArgs, ui: &Ui) -> Result<()> {
 /// Runs `coldframe usage`.
 pub fn usage(args: UsageArgs, ui: &Ui) -> Result<()> {
     let function = args.function.map(|name| format!("&function={name}")).unwrap_or_default();
+    if let Some(table) = args.rows {
+        let path = format!("/admin/v1/usage/rows?table={table}&format={}{function}", args.format);
+        let bytes = args.server.server()?.bytes(&path)?;
+        return std::io::stdout().write_all(&bytes).context("stdout");
+    }
     let answer = args.server.server()?.get(&format!("/admin/v1/usage?by={}{function}", args.by))?;
     let rows = answer["data"].as_array().cloned().unwrap_or_default();
-    let head = ["TENANT", "FUNCTION", "FROM_MS", "REQUESTS", "PROMPT", "ANSWER", "DEVICE_MS"];
+    let head = [
+        "TENANT",
+        "FUNCTION",
+        "FROM_MS",
+        "REQUESTS",
+        "PROMPT",
+        "ANSWER",
+        "DEVICE_MS",
+        "OWN_USD",
+        "SHARED_USD",
+    ];
+    let dollars = |value: &Value| {
+        let nano = value.as_u64().unwrap_or(0);
+        format!("{}.{:09}", nano / 1_000_000_000, nano % 1_000_000_000)
+    };
     show(&rows, ui, head, |row| {
         let device_ms = row["device_ns"].as_u64().unwrap_or(0) / 1_000_000;
         [
@@ -217,6 +259,8 @@ pub fn usage(args: UsageArgs, ui: &Ui) -> Result<()> {
             text(&row["prompt_tokens"]),
             text(&row["completion_tokens"]),
             device_ms.to_string(),
+            dollars(&row["nanodollars"]),
+            dollars(&row["shared_nanodollars"]["shapley"]),
         ]
     })
 }

@@ -271,6 +271,7 @@ fn setup(args: &ReplayArgs, policy: PolicyConfig) -> Result<(Setup, Vec<ProfileU
         seed: args.seed,
         jitter_permille: args.jitter,
         any_backbone: args.profile.is_some(),
+        start: None,
         keep_log: false,
     };
     setup.check()?;

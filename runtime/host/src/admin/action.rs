@@ -4,6 +4,7 @@
 //! do not know, so that nothing can be slipped in (`tenant`, `scope`, `digest`).
 
 use super::ingest::Uploads;
+use crate::meter::export::{Format, Table};
 use crate::records::{Digest, Quota, Scope, Settings, Target};
 use crate::store::Revision;
 use serde::{Deserialize, Serialize};
@@ -251,6 +252,23 @@ pub struct UsageQuery {
     pub by: UsageBy,
 }
 
+/// Which rows of the ledger, and as what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RowsQuery {
+    /// Only this tenant; `None` is all.
+    pub tenant: Option<String>,
+    /// Only this function.
+    pub function: Option<String>,
+    /// From this time on, milliseconds since 1970.
+    pub from_ms: Option<u64>,
+    /// Before this time.
+    pub to_ms: Option<u64>,
+    /// Requests or residencies.
+    pub table: Table,
+    /// CSV or Parquet.
+    pub format: Format,
+}
+
 /// Who may ask for an action, beside the operator, who may always.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
@@ -318,6 +336,8 @@ pub enum Action {
     KeyRevoke { tenant: Option<String>, key: String },
     /// What was used.
     Usage { query: UsageQuery },
+    /// The ledger's rows.
+    Rows { query: RowsQuery },
     /// What lies in which tier now.
     Residency { tenant: Option<String> },
     /// One page of everything a dashboard shows.
@@ -370,6 +390,7 @@ impl Action {
                 | Self::TenantShow { .. }
                 | Self::KeyList { .. }
                 | Self::Usage { .. }
+                | Self::Rows { .. }
                 | Self::Residency { .. }
                 | Self::Overview
                 | Self::PolicyShow
@@ -406,6 +427,7 @@ impl Action {
             Self::KeyCreate { .. } => "key_create",
             Self::KeyRevoke { .. } => "key_revoke",
             Self::Usage { .. } => "usage",
+            Self::Rows { .. } => "usage_rows",
             Self::Residency { .. } => "residency",
             Self::Overview => "overview",
             Self::PolicyShow => "policy_show",
@@ -466,6 +488,7 @@ impl Action {
                 Some(tenant)
             }
             Self::Usage { query } => query.tenant.as_deref(),
+            Self::Rows { query } => query.tenant.as_deref(),
             _ => None,
         }
     }

@@ -1,11 +1,12 @@
 //! Usage, residency, audit; backup and the collection of what nothing refers to.
 
-use super::action::{Page, UsageQuery};
+use super::action::{Page, RowsQuery, UsageQuery};
 use super::error::{AdminError, Result};
 use super::idempotency::{self, Kept};
 use super::records::AuditLine;
-use super::reply::{Collected, Done, List, Reply};
+use super::reply::{Collected, Done, File, List, Reply};
 use super::{Admin, Principal, Terms, names, now_ms, parsed, tenants_of};
+use crate::meter::export::{self, Format};
 use crate::records::{Digest, Scope};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,19 +16,29 @@ const AGE: Duration = Duration::from_secs(3600);
 
 impl Admin {
     pub(super) async fn usage(&self, who: &Principal, mut query: UsageQuery) -> Result<Done> {
-        query.tenant = match (query.tenant.as_deref(), who.scope) {
-            // An operator who names no tenant means all: that is whose bill it is.
-            (None, Scope::Operator) => None,
-            (asked, _) => tenants_of(who, asked)?,
-        };
-        if let Some(function) = &query.function {
-            names::function(function)?;
-        }
-        if query.from_ms.zip(query.to_ms).is_some_and(|(from, to)| from > to) {
-            return Err(AdminError::invalid("to", "it ends before it begins"));
-        }
+        // An operator who names no tenant means all: that is whose bill it is.
+        query.tenant = self.view(who, query.tenant.as_deref())?;
+        checked(query.function.as_deref(), query.from_ms.zip(query.to_ms))?;
         let rows = self.books.usage(&query).await?;
         Ok(Done::of(Reply::Usage(List::whole(rows))))
+    }
+
+    pub(super) async fn rows(&self, who: &Principal, mut query: RowsQuery) -> Result<Done> {
+        query.tenant = self.view(who, query.tenant.as_deref())?;
+        checked(query.function.as_deref(), query.from_ms.zip(query.to_ms))?;
+        let rows = self.books.rows(&query).await?;
+        let (table, format) = (query.table, query.format);
+        let written = tokio::task::spawn_blocking(move || {
+            let mut out = Vec::new();
+            export::write(table, format, &rows, &mut out).map(|()| out)
+        });
+        let written = written.await.map_err(|error| AdminError::internal(error.to_string()))?;
+        let bytes = written.map_err(|error| AdminError::internal(error.to_string()))?.into();
+        let media = match format {
+            Format::Csv => "text/csv; charset=utf-8",
+            Format::Parquet => "application/vnd.apache.parquet",
+        };
+        Ok(Done::of(Reply::File(File { media, bytes })))
     }
 
     pub(super) async fn residency(&self, who: &Principal, tenant: Option<&str>) -> Result<Done> {
@@ -154,4 +165,14 @@ impl Admin {
             }
         }
     }
+}
+
+fn checked(function: Option<&str>, span: Option<(u64, u64)>) -> Result<()> {
+    if let Some(function) = function {
+        names::function(function)?;
+    }
+    if span.is_some_and(|(from, to)| from > to) {
+        return Err(AdminError::invalid("to", "it ends before it begins"));
+    }
+    Ok(())
 }

@@ -128,8 +128,10 @@ fn reply(done: &Done) -> Reply {
         (true, _) => StatusCode::CREATED,
         _ => StatusCode::OK,
     };
-    let value = serde_json::to_value(&done.reply).unwrap_or_default();
-    let mut reply = body::json(status, &value);
+    let mut reply = match &done.reply {
+        super::reply::Reply::File(file) => body::bytes(status, file.media, file.bytes.clone()),
+        reply => body::json(status, &serde_json::to_value(reply).unwrap_or_default()),
+    };
     let headers = reply.headers_mut();
     // Answers hold what belongs to one tenant, and once a secret.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

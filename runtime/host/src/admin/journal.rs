@@ -1,72 +1,63 @@
 //! The books of the administration over the store's journal and the store itself.
 
-use super::action::{UsageBy, UsageQuery};
+use super::action::{RowsQuery, UsageBy, UsageQuery};
+use super::costs::Period;
 use super::live::Books;
 use super::records::{AuditLine, AuditRow, UsageRow};
 use crate::call::Later;
-use crate::store::journal::{Amounts, Book, Entry, Filter, Journal, Page, Row, Sum};
+use crate::meter::LedgerRow;
+use crate::meter::export::Table;
+use crate::store::journal::{Amounts, Book, Entry, Filter, Journal, Page, Row};
+use crate::store::ledger::Ledger;
 use crate::store::{OpenError, Store};
 use crate::store::{Rejected, Result, StoreError};
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Kind of the ledger's rows that are requests; all kinds count as money.
-const REQUEST: &str = "request";
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
 /// Hours or days of one answer: a month of hours.
 const STEPS_MAX: u64 = 31 * 24;
+/// Rows read at once.
+const ROWS: usize = 1000;
+/// Rows of one table. Arbitrary: some tens of megabytes.
+const TABLE_MAX: usize = 100_000;
 
 /// Books kept in a store.
 pub struct StoreBooks {
     journal: Arc<dyn Journal>,
     store: Arc<Store>,
+    ledger: Option<Ledger>,
 }
 
 impl StoreBooks {
     /// Over a store.
     pub fn new(store: Arc<Store>) -> Self {
-        Self { journal: store.journal(), store }
+        Self { journal: store.journal(), store, ledger: None }
     }
 
-    /// Sums of one span, by tenant and function.
+    /// With the ledger that rows are handed to, so that what was handed over is read.
+    pub fn with_ledger(self, ledger: Ledger) -> Self {
+        Self { ledger: Some(ledger), ..self }
+    }
+
+    /// Rows that still wait are written first. Where the disk takes none now, what is written is read all the same.
+    async fn written(&self) {
+        let Some(ledger) = &self.ledger else { return };
+        if let Err(error) = ledger.flush().await {
+            tracing::warn!(%error, "usage is read without the rows that wait to be written");
+        }
+    }
+
+    /// What was used in one span.
     async fn span(
         &self,
         query: &UsageQuery,
         from_ms: Option<u64>,
         until_ms: Option<u64>,
     ) -> Result<Vec<UsageRow>> {
-        let filter = |kind: Option<&str>| Filter {
-            tenant: query.tenant.clone(),
-            function: query.function.clone(),
-            kind: kind.map(str::to_owned),
-            from_ms,
-            until_ms,
-        };
-        let requests = self.journal.sums(Book::Ledger, filter(Some(REQUEST))).await?;
-        let all = self.journal.sums(Book::Ledger, filter(None)).await?;
-        let by_tenant = query.by == UsageBy::Tenant;
-        let mut rows = BTreeMap::<(String, Option<String>), UsageRow>::new();
-        let mut row = |sum: &Sum, add: &dyn Fn(&mut UsageRow)| {
-            let function = sum.function.clone().filter(|_| !by_tenant);
-            add(rows.entry((sum.tenant.clone(), function)).or_default());
-        };
-        for sum in &requests {
-            row(sum, &|row| row.requests += sum.rows);
-        }
-        for sum in &all {
-            row(sum, &|row| add(row, &sum.amounts));
-        }
-        let begins = from_ms.filter(|_| matches!(query.by, UsageBy::Hour | UsageBy::Day));
-        let named = rows.into_iter().map(|((tenant, function), row)| UsageRow {
-            tenant,
-            function,
-            from_ms: begins,
-            ..row
-        });
-        Ok(named.collect())
+        Period { journal: &*self.journal, from_ms, until_ms }.usage(query).await
     }
 
     /// One answer for each hour or day, empty ones left out.
@@ -86,13 +77,6 @@ impl StoreBooks {
         }
         Ok(rows)
     }
-}
-
-fn add(row: &mut UsageRow, amounts: &Amounts) {
-    row.prompt_tokens += amounts.prompt_tokens;
-    row.completion_tokens += amounts.completion_tokens;
-    row.device_ns += amounts.device_ns;
-    row.nanodollars += amounts.nanodollars;
 }
 
 impl Books for StoreBooks {
@@ -132,10 +116,41 @@ impl Books for StoreBooks {
 
     fn usage<'a>(&'a self, query: &'a UsageQuery) -> Later<'a, Result<Vec<UsageRow>>> {
         Box::pin(async move {
+            self.written().await;
             match query.by {
                 UsageBy::Function | UsageBy::Tenant => self.span(query, query.from_ms, query.to_ms).await,
                 UsageBy::Hour => self.steps(query, HOUR_MS).await,
                 UsageBy::Day => self.steps(query, DAY_MS).await,
+            }
+        })
+    }
+
+    fn rows<'a>(&'a self, query: &'a RowsQuery) -> Later<'a, Result<Vec<LedgerRow>>> {
+        Box::pin(async move {
+            self.written().await;
+            let kind = match query.table {
+                Table::Requests => "request",
+                Table::Residency => "residency",
+            };
+            let filter = Filter {
+                tenant: query.tenant.clone(),
+                function: query.function.clone(),
+                kind: Some(kind.to_owned()),
+                from_ms: query.from_ms,
+                until_ms: query.to_ms,
+            };
+            let (mut rows, mut after) = (Vec::new(), 0);
+            loop {
+                let read = self.journal.query(Book::Ledger, filter.clone(), Page::After(after), ROWS).await?;
+                let Some(last) = read.last() else { return Ok(rows) };
+                after = last.number;
+                rows.extend(
+                    read.into_iter().filter_map(|entry| serde_json::from_value(entry.row.payload).ok()),
+                );
+                if rows.len() > TABLE_MAX {
+                    let problem = format!("this is more than {TABLE_MAX} rows: ask for a shorter time");
+                    return Err(StoreError::Rejected(Rejected::Invalid(problem)));
+                }
             }
         })
     }

@@ -3,7 +3,7 @@
 //! Both are traits, so that actions are tested on a real store without an engine, and so that no action can reach past
 //! them.
 
-use super::action::UsageQuery;
+use super::action::{RowsQuery, UsageQuery};
 use super::error::{AdminError, Result};
 use super::records::{AuditLine, AuditRow, LogRow, UsageRow};
 use crate::call::Later;
@@ -117,6 +117,11 @@ pub trait Books: Send + Sync + 'static {
     ) -> Later<'a, crate::store::Result<Vec<AuditRow>>>;
     /// Sums over the ledger.
     fn usage<'a>(&'a self, query: &'a UsageQuery) -> Later<'a, crate::store::Result<Vec<UsageRow>>>;
+    /// Rows of the ledger, oldest first.
+    fn rows<'a>(
+        &'a self,
+        query: &'a RowsQuery,
+    ) -> Later<'a, crate::store::Result<Vec<crate::meter::LedgerRow>>>;
     /// Copies the store to a folder that is made for it.
     fn backup(&self, folder: PathBuf) -> Later<'_, crate::store::Result<serde_json::Value>>;
     /// Checks the store; what is wrong is in the answer.

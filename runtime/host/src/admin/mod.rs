@@ -8,6 +8,7 @@ pub mod action;
 mod aliases;
 mod books;
 mod change;
+mod costs;
 mod cursor;
 mod edge;
 pub mod error;
@@ -168,6 +169,7 @@ impl Admin {
             Action::KeyCreate { tenant, spec } => self.make_key(who, tenant.as_deref(), spec, terms).await,
             Action::KeyRevoke { tenant, key } => self.revoke_key(who, tenant.as_deref(), &key).await,
             Action::Usage { query } => self.usage(who, query).await,
+            Action::Rows { query } => self.rows(who, query).await,
             Action::Residency { tenant } => self.residency(who, tenant.as_deref()).await,
             Action::Overview => self.overview(who).await,
             Action::PolicyShow => Ok(Done::of(Reply::Policy(self.live.policy().await?))),

@@ -55,8 +55,39 @@ pub struct UsageRow {
     pub completion_tokens: u64,
     /// Device time, nanoseconds.
     pub device_ns: u64,
-    /// Money for requests and for memory held, 10⁻⁹ dollars.
+    /// Money for what is its own: requests, and memory held. 10⁻⁹ dollars, under the tariff of the time.
     pub nanodollars: u64,
+    /// Money for its part of the shared backbone.
+    pub shared_nanodollars: SharedCost,
+    /// Own and shared by the residency game: what is billed, and what a month's budget counts.
+    pub total_nanodollars: u64,
+}
+
+/// A part of what functions share, three ways; over all functions each adds up to the same whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedCost {
+    /// The same for every function of the period.
+    pub equal: u64,
+    /// By device time.
+    #[serde(rename = "use")]
+    pub by_use: u64,
+    /// By how long it kept the backbone alive, and with whom.
+    pub shapley: u64,
+}
+
+impl UsageRow {
+    /// Takes another row's amounts in.
+    pub fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.prompt_tokens += other.prompt_tokens;
+        self.completion_tokens += other.completion_tokens;
+        self.device_ns += other.device_ns;
+        self.nanodollars += other.nanodollars;
+        self.shared_nanodollars.equal += other.shared_nanodollars.equal;
+        self.shared_nanodollars.by_use += other.shared_nanodollars.by_use;
+        self.shared_nanodollars.shapley += other.shared_nanodollars.shapley;
+        self.total_nanodollars += other.total_nanodollars;
+    }
 }
 
 /// A line that a function's code logged.

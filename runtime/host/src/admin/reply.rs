@@ -25,6 +25,16 @@ impl<T> List<T> {
     }
 }
 
+/// An answer that is no JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct File {
+    /// Its media type.
+    pub media: &'static str,
+    /// Its bytes.
+    #[serde(skip)]
+    pub bytes: bytes::Bytes,
+}
+
 /// A function as its owner sees it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FunctionView {
@@ -210,6 +220,8 @@ pub enum Reply {
     Audit(List<AuditRow>),
     Policy(Policy),
     Collected(Collected),
+    /// A file.
+    File(File),
     /// Snapshots and reports of other parts, as they make them; and answers given again.
     Data(serde_json::Value),
 }

@@ -3,13 +3,14 @@
 //! A route only reads: what it does is [`super::Admin::run`]'s business. Parameters of the query that a route does not
 //! have are refused, as fields of bodies are.
 
-use super::action::{Action, At, Page, Terms, UsageBy, UsageQuery};
+use super::action::{Action, At, Page, RowsQuery, Terms, UsageBy, UsageQuery};
 use super::edge;
 use super::error::{AdminError, Result};
 use super::ingest::Upload;
 use super::{Admin, decode, names};
 use crate::http::openapi::{Describe, schema};
 use crate::http::router::{Access, Route};
+use crate::meter::export::{Format, Table};
 use bytes::Bytes;
 use http::Method;
 use serde::de::DeserializeOwned;
@@ -147,6 +148,8 @@ fn parameter(name: &str) -> (Value, &'static str) {
         "after" => (json!({"type": "integer", "minimum": 0}), "Number of the last line that is known"),
         "from" | "to" => (json!({"type": "integer", "minimum": 0}), "Milliseconds since 1970"),
         "by" => (json!({"enum": ["function", "tenant", "hour", "day"]}), "What is summed by"),
+        "table" => (json!({"enum": ["requests", "residency"]}), "Which rows"),
+        "format" => (json!({"enum": ["csv", "parquet"]}), "CSV without"),
         _ => (text(), "A function's name"),
     }
 }
@@ -390,6 +393,15 @@ fn tenants() -> Vec<Line> {
             words(TENANTS, "Sum what was used").json(200, "UsageList"),
         ),
         line(
+            (Method::GET, "/admin/v1/usage/rows"),
+            Access::Admin,
+            &["tenant", "function", "from", "to", "table", "format"],
+            rows,
+            words(TENANTS, "Read the ledger's rows as a table")
+                .reply(200, "text/csv; charset=utf-8", json!({"type": "string"}))
+                .reply(200, "application/vnd.apache.parquet", json!({"type": "string", "format": "binary"})),
+        ),
+        line(
             (Method::GET, "/admin/v1/audit"),
             Access::Admin,
             PAGED,
@@ -410,6 +422,22 @@ fn usage(given: &mut Given) -> Result<Action> {
     let (from_ms, to_ms) = (given.number("from")?, given.number("to")?);
     let query = UsageQuery { tenant: given.tenant(), function: given.text("function"), from_ms, to_ms, by };
     Ok(Action::Usage { query })
+}
+
+fn rows(given: &mut Given) -> Result<Action> {
+    let table = match given.text("table").as_deref() {
+        None | Some("requests") => Table::Requests,
+        Some("residency") => Table::Residency,
+        Some(_) => return Err(AdminError::invalid("table", "give requests or residency")),
+    };
+    let format = match given.text("format").as_deref() {
+        None | Some("csv") => Format::Csv,
+        Some("parquet") => Format::Parquet,
+        Some(_) => return Err(AdminError::invalid("format", "give csv or parquet")),
+    };
+    let (from_ms, to_ms) = (given.number("from")?, given.number("to")?);
+    let (tenant, function) = (given.tenant(), given.text("function"));
+    Ok(Action::Rows { query: RowsQuery { tenant, function, from_ms, to_ms, table, format } })
 }
 
 fn server() -> Vec<Line> {

@@ -242,6 +242,12 @@ fn tenants() -> Value {
             "completion_tokens": number(),
             "device_ns": number(),
             "nanodollars": number(),
+            "shared_nanodollars": answer(&["equal", "use", "shapley"], json!({
+                "equal": number(),
+                "use": number(),
+                "shapley": number(),
+            })),
+            "total_nanodollars": number(),
         })),
         "AuditList": list("AuditLine"),
         "AuditLine": answer(&["number", "action", "outcome"], json!({

@@ -130,7 +130,7 @@ pub fn issue(order: KeyOrder, now_ms: u64) -> Result<(ApiKey, Secret), getrandom
 }
 
 /// The operator's own key, given at start and never stored; any text that is long enough.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bootstrap {
     sha256: String,
 }

@@ -46,7 +46,7 @@ pub struct Bound {
 /// The registry as of now.
 pub struct Catalog {
     tables: RwLock<Tables>,
-    bootstrap: Option<Bootstrap>,
+    bootstrap: RwLock<Option<Bootstrap>>,
     applied: watch::Sender<Revision>,
     following: OnceLock<AbortHandle>,
 }
@@ -72,7 +72,7 @@ impl Catalog {
     ) -> Result<(Arc<Self>, mpsc::UnboundedReceiver<CatalogChange>), StoreError> {
         let catalog = Arc::new(Self {
             tables: RwLock::default(),
-            bootstrap,
+            bootstrap: RwLock::new(bootstrap),
             applied: watch::Sender::new(0),
             following: OnceLock::new(),
         });
@@ -96,7 +96,7 @@ impl Catalog {
     /// # Errors
     /// The key is unknown or past its time.
     pub fn identify(&self, presented: &str, now_ms: u64) -> Result<Principal, Denied> {
-        if let Some(operator) = self.bootstrap.as_ref().and_then(|bootstrap| bootstrap.identify(presented)) {
+        if let Some(operator) = self.operator(presented) {
             return Ok(operator);
         }
         let (id, secret) = auth::split(presented).ok_or(Denied::Unknown)?;
@@ -113,7 +113,23 @@ impl Catalog {
 
     /// Whether any key would be accepted; without one a server must not listen beyond its machine.
     pub fn has_keys(&self) -> bool {
-        self.bootstrap.is_some() || self.tables().has_keys()
+        self.bootstrap.read().unwrap_or_else(PoisonError::into_inner).is_some() || self.has_stored_keys()
+    }
+
+    /// Whether the registry has any key.
+    pub fn has_stored_keys(&self) -> bool {
+        self.tables().has_keys()
+    }
+
+    /// Another operator's key, or none, from now on. Whether it is another than before.
+    pub fn set_bootstrap(&self, bootstrap: Option<Bootstrap>) -> bool {
+        let mut current = self.bootstrap.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *current, bootstrap.clone()) != bootstrap
+    }
+
+    fn operator(&self, presented: &str) -> Option<Principal> {
+        let bootstrap = self.bootstrap.read().unwrap_or_else(PoisonError::into_inner);
+        bootstrap.as_ref().and_then(|bootstrap| bootstrap.identify(presented))
     }
 
     /// Binds `name`, `name@alias`, `name@generation` or a start of a generation's id, of a tenant. Where an alias splits,

@@ -115,13 +115,13 @@ function showFunctions() {
 }
 
 function showCost(rows, place, withFunction) {
-  const paid = rows.some((row) => row.nanodollars);
-  const weight = (row) => (paid ? row.nanodollars : row.device_ns);
+  const paid = rows.some((row) => row.total_nanodollars);
+  const weight = (row) => (paid ? row.total_nanodollars : row.device_ns);
   const whole = rows.reduce((sum, row) => sum + weight(row), 0);
   const sorted = [...rows].sort((a, b) => weight(b) - weight(a));
-  const head = [withFunction ? "Function" : "Tenant", "Requests", "Prompt tokens", "Answer tokens", "Device time", ...(paid ? ["Money"] : []), "Share"];
-  const line = (row) => el("tr", {}, el("th", { scope: "row" }, withFunction ? called(row.tenant, row.function ?? "") : row.tenant), el("td", {}, count(row.requests)),
-    el("td", {}, count(row.prompt_tokens)), el("td", {}, count(row.completion_tokens)), el("td", {}, time(row.device_ns)), paid ? el("td", {}, money(row.nanodollars)) : null,
+  const head = [withFunction ? "Function" : "Tenant", "Requests", "Prompt tokens", "Answer tokens", "Device time", ...(paid ? ["Own", "Shared", "Total"] : []), "Share"];
+  const line = (row) => el("tr", {}, el("th", { scope: "row" }, withFunction ? (row.tenant ? called(row.tenant, row.function ?? "") : "nobody") : row.tenant || "nobody"), el("td", {}, count(row.requests)),
+    el("td", {}, count(row.prompt_tokens)), el("td", {}, count(row.completion_tokens)), el("td", {}, time(row.device_ns)), ...(paid ? [row.nanodollars, row.shared_nanodollars.shapley, row.total_nanodollars].map((nano) => el("td", {}, money(nano))) : []),
     el("td", { class: "share" }, whole ? `${digits((100 * weight(row)) / whole, 1)} %` : "–", bar([["share", weight(row), 0, ""]], whole, "")));
   put(place, el("thead", {}, el("tr", {}, head.map((word) => el("th", { scope: "col" }, word)))),
     el("tbody", {}, sorted.length ? sorted.slice(0, ROWS).map(line) : el("tr", {}, el("td", { class: "text", colspan: head.length }, "Nothing was used yet."))));
@@ -133,6 +133,6 @@ async function lookAtCost() {
   const paid = showCost(tenants.data, $("cost-tenants"), false);
   showCost(functions.data, $("cost-functions"), true);
   $("cost-intro").textContent = paid
-    ? "From the ledger, all time: requests and memory held, under this server's tariff."
-    : "From the ledger, all time. It holds no money yet, so that shares are of device time: the engine's steps, split by each call's tokens.";
+    ? "From the ledger, all time, under this server's tariff: what is its own, and its part of the shared backbone by who kept it in place (Shapley)."
+    : "From the ledger, all time. This server has no tariff, so that shares are of device time: the engine's steps, split by each call's tokens.";
 }

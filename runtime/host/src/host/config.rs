@@ -189,6 +189,12 @@ pub struct HostConfig {
     pub event_log: Option<PathBuf>,
     /// Where traces go.
     pub traces: TraceConfig,
+    /// Name of a tariff (`coldframe profiles list tariffs`), or path of one; without, everything is free.
+    pub tariff: Option<String>,
+    /// The device that this machine is priced as, by its name in the tariff.
+    pub tariff_device: String,
+    /// What is logged, in the words of `RUST_LOG`; that variable wins.
+    pub log: String,
     /// The engine.
     pub engine: EngineConfig,
     /// Artifacts.
@@ -217,6 +223,9 @@ impl Default for HostConfig {
             measure_tokens: 64,
             event_log: None,
             traces: TraceConfig::default(),
+            tariff: None,
+            tariff_device: "cpu".to_owned(),
+            log: "info".to_owned(),
             engine: EngineConfig::default(),
             artifacts: ArtifactsConfig::default(),
             limits: LimitsConfig::default(),

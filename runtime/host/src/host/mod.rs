@@ -15,6 +15,7 @@ mod lora;
 mod machine;
 mod names;
 mod quotas;
+mod reload;
 mod scene;
 mod start;
 mod state;
@@ -22,4 +23,5 @@ mod state;
 pub use config::{
     ArtifactsConfig, BackboneConfig, ConfigError, EngineConfig, HostConfig, LimitsConfig, LoraModule,
 };
+pub use reload::{Reloaded, Reloader};
 pub use start::{Host, StartError};

@@ -1,11 +1,12 @@
 //! Calls within their tenant's quota: reserved before they start, settled when they end.
 //!
-//! A call of a tenant without quotas passes straight through.
+//! A call of a tenant without quotas passes straight through. Money is counted where the ledger's rows are priced, so a
+//! month's budget refuses the first call after it is spent; calls under way then end.
 
 use crate::call::{Answer, Call, CallError, CallEvent, Caller, Later, Usage};
 use crate::catalog::Catalog;
 use crate::live::core::{Executors, Live};
-use crate::quota::{Now, Quotas, Refusal, Reservation, Use};
+use crate::quota::{Limit, Now, Quotas, Refusal, Reservation, Use};
 use crate::records::Quota;
 use crate::store::clock::Clock;
 use std::sync::Arc;
@@ -41,14 +42,17 @@ impl Metered {
 
 /// Whether a quota bounds calls at all.
 fn bounded(quota: &Quota) -> bool {
-    quota.rpm.is_some() || quota.tpm.is_some() || quota.concurrent.is_some()
+    let Quota { rpm, tpm, concurrent, month_nanodollars, .. } = quota;
+    [rpm, tpm, concurrent, month_nanodollars].into_iter().any(Option::is_some)
 }
 
 fn refused(refusal: Refusal) -> CallError {
     let what = refusal.to_string();
     match refusal {
-        Refusal::Later { retry_after, .. } => {
-            CallError::Overloaded { code: "quota_exceeded", what, retry_after }
+        Refusal::Later { limit, retry_after } => {
+            // Clients that know OpenAI's words tell these apart: the first passes soon, the second with the month.
+            let code = if limit == Limit::Month { "insufficient_quota" } else { "quota_exceeded" };
+            CallError::Overloaded { code, what, retry_after }
         }
         Refusal::Never { .. } => CallError::BadRequest { field: "max_tokens".to_owned(), problem: what },
     }

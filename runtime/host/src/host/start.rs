@@ -5,15 +5,17 @@ use super::config::{ConfigError, HostConfig, LoraModule};
 use super::control::{self, Control};
 use super::feed::Feed;
 use super::identify::Keys;
-use super::ledger::StoreLedger;
+use super::ledger::{StoreLedger, Till};
 use super::lora::Dialect;
 use super::machine::State;
 use super::names::{Known, Served};
 use super::quotas::Metered;
+use super::reload::{Reloader, Taken};
 use super::state::StoreState;
-use crate::admin::action::{AdapterSpec, DEFAULT_ADAPTER, FunctionSpec};
+use crate::admin::action::{AdapterSpec, DEFAULT_ADAPTER, FunctionSpec, UsageBy, UsageQuery};
 use crate::admin::ingest::Uploads;
 use crate::admin::ingest::artifacts::Artifacts;
+use crate::admin::live::Books as _;
 use crate::admin::{
     Action, Admin, AdminError, AdminOptions, At, DEFAULT_TENANT, Parts, Principal, StoreBooks, Terms,
 };
@@ -24,8 +26,10 @@ use crate::http::{auth, server, tls};
 use crate::live::core::{BackboneInfo, Budget, EventLog, Live, LiveOptions, Machine, MachineOptions};
 use crate::live::logs::Logs;
 use crate::live::model::ModelOptions;
+use crate::meter::{DevicePrice, Prices};
 use crate::observe::{Look, Metrics, Tracer};
-use crate::quota::Quotas;
+use crate::quota::calendar::Month;
+use crate::quota::{Now, Quotas};
 use crate::records::Scope;
 use crate::store::clock::{Clock, SystemClock};
 use crate::store::journal::Book;
@@ -35,6 +39,7 @@ use coldframe_backbone::adapter::Limits;
 use coldframe_backbone::native::KvFormat;
 use coldframe_policy::units::BackboneId;
 use coldframe_sandbox::{Compiler, Sandbox, SandboxOptions};
+use coldframe_simulator::profile::Profiles;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
@@ -116,11 +121,11 @@ pub struct Host {
     pub app: Arc<App>,
     listener: TcpListener,
     certificates: Option<Arc<tls::Certificates>>,
+    reloader: Arc<Reloader>,
     live: Live,
     decisions: JoinHandle<()>,
     ledger: Ledger,
     shutdown: watch::Sender<bool>,
-    grace: Duration,
 }
 
 impl Host {
@@ -130,6 +135,7 @@ impl Host {
     /// [`StartError`], saying what to do.
     pub async fn start(config: HostConfig, compiler: Option<Compiler>) -> Result<Self, StartError> {
         config.check()?;
+        let prices = prices(&config)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         std::fs::create_dir_all(&config.data_dir).map_err(io(config.data_dir.display().to_string()))?;
         let store = Arc::new(Store::open(&config.data_dir.join("store"), clock.clone()).await?);
@@ -162,7 +168,12 @@ impl Host {
         let backbones = open_backbones(&config, &machine, clock.wall_ms()).await?;
         let metrics =
             Arc::new(Metrics::new(Tracer::start(&config.traces).map_err(io("the thread of traces"))?));
-        let (live, decisions) = decide(&config, &machine, &backbones, &ledger, metrics.clone()).await?;
+        let quotas = Quotas::default();
+        let till = Arc::new(Till::new(prices, quotas.clone(), clock.clone()));
+        let books = StoreBooks::new(store.clone()).with_ledger(ledger.clone());
+        budgets(&books, &quotas, &*clock).await?;
+        let sink = StoreLedger { ledger: ledger.clone(), till: till.clone() };
+        let (live, decisions) = decide(&config, &machine, &backbones, sink, metrics.clone()).await?;
 
         let (shutdown, _) = watch::channel(false);
         let names: Vec<String> = backbones.infos.iter().map(|info| info.name.clone()).collect();
@@ -180,7 +191,7 @@ impl Host {
             registry: store.registry(),
             blobs: store.blobs(),
             live: control.clone(),
-            books: Arc::new(StoreBooks::new(store.clone())),
+            books: Arc::new(books),
             artifacts,
         };
         let admin = Arc::new(Admin::new(parts, admin_options(&config)?));
@@ -196,11 +207,11 @@ impl Host {
                 live: live.clone(),
                 executors: Arc::new(machine),
                 catalog: catalog.clone(),
-                quotas: Quotas::default(),
+                quotas,
                 clock: clock.clone(),
             }),
             identify: Arc::new(Keys::new(catalog.clone(), clock, open)),
-            functions: Arc::new(Known { catalog, served: backbones.served, adapters }),
+            functions: Arc::new(Known { catalog: catalog.clone(), served: backbones.served, adapters }),
             adapters: Arc::new(Dialect {
                 admin: admin.clone(),
                 control: control.clone(),
@@ -208,16 +219,14 @@ impl Host {
                 max_bytes: budget(&config).device,
             }),
             machine: Arc::new(State {
-                control,
+                control: control.clone(),
                 asleep: false.into(),
                 broken: Box::new(move || store.broken()),
             }),
             observe: metrics,
         };
-        let limits = config.edge_limits();
-        let grace = limits.grace;
         let settings = Settings {
-            limits,
+            limits: config.edge_limits(),
             open,
             runtime_lora_updating: config.runtime_lora_updating,
             endpoint: Some(address.to_string()),
@@ -225,9 +234,18 @@ impl Host {
         let mut routes = crate::admin::routes::all(&admin);
         routes.extend(crate::dashboard::routes());
         let app = App::new(behind, settings, routes, crate::admin::schemas::all());
+        let modules = config.lora_modules.clone();
+        let reloader = Arc::new(Reloader {
+            taken: tokio::sync::Mutex::new(Taken { policy: policy_text(&config)?, config }),
+            control,
+            catalog,
+            till,
+            app: app.clone(),
+            certificates: certificates.clone(),
+        });
         let host =
-            Self { address, admin, app, listener, certificates, live, decisions, ledger, shutdown, grace };
-        host.register(&config.lora_modules).await?;
+            Self { address, admin, app, listener, certificates, reloader, live, decisions, ledger, shutdown };
+        host.register(&modules).await?;
         Ok(host)
     }
 
@@ -262,7 +280,8 @@ impl Host {
 
     /// Serves until `stop` is ready or an operator drains it; then finishes what is under way.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let Self { app, listener, certificates, live, decisions, ledger, shutdown, grace, admin, .. } = self;
+        let Self { app, listener, certificates, live, decisions, ledger, shutdown, admin, reloader, .. } =
+            self;
         let mut drained = shutdown.subscribe();
         let stop = async move {
             tokio::select! {
@@ -271,11 +290,11 @@ impl Host {
                 _ = drained.wait_for(|drain| *drain) => {}
             }
         };
-        server::run(listener, app, certificates, stop).await;
-        if tokio::time::timeout(grace, live.drain()).await.is_err() {
+        server::run(listener, app.clone(), certificates, stop).await;
+        if tokio::time::timeout(app.limits().grace, live.drain()).await.is_err() {
             tracing::warn!("calls that did not end within the grace are cut");
         }
-        drop((live, admin, shutdown));
+        drop((live, admin, app, reloader, shutdown));
         // The last rows of residency are written as the decisions end.
         let _ = tokio::time::timeout(Duration::from_secs(2), decisions).await;
         if let Err(error) = ledger.flush().await {
@@ -283,17 +302,13 @@ impl Host {
         }
     }
 
-    /// Reads what can change while it serves: the certificate.
-    ///
-    /// # Errors
-    /// What is wrong with it; the old one stays in use.
-    pub fn reloader(&self) -> impl Fn() -> Result<(), tls::TlsError> + Send + 'static {
-        let certificates = self.certificates.clone();
-        move || certificates.as_ref().map_or(Ok(()), |certificates| certificates.reload())
+    /// Takes configurations while it serves, and no longer.
+    pub fn reloader(&self) -> Weak<Reloader> {
+        Arc::downgrade(&self.reloader)
     }
 }
 
-fn bootstrap(config: &HostConfig) -> Result<Option<Bootstrap>, StartError> {
+pub(super) fn bootstrap(config: &HostConfig) -> Result<Option<Bootstrap>, StartError> {
     if let Some(key) = &config.api_key {
         return Ok(Some(Bootstrap::from_text(key.reveal())?));
     }
@@ -345,13 +360,10 @@ async fn decide(
     config: &HostConfig,
     machine: &Machine,
     backbones: &Opened,
-    ledger: &Ledger,
+    ledger: StoreLedger,
     witness: Arc<Metrics>,
 ) -> Result<(Live, JoinHandle<()>), StartError> {
-    let text = match config.policy.ends_with(".toml") || config.policy.contains('/') {
-        true => std::fs::read_to_string(&config.policy).map_err(io(config.policy.clone()))?,
-        false => config.policy.clone(),
-    };
+    let text = policy_text(config)?;
     let policy = control::policy(&text).map_err(|error| StartError::Policy(error.message))?;
     let slo = Duration::from_millis(config.slo_ttft_ms);
     let estimates = machine.measure(BackboneId(0), config.measure_tokens, slo).await;
@@ -369,11 +381,45 @@ async fn decide(
                 Box::new(move |header: &_| EventLog::create(&path, header, EVENT_LOG_BYTES));
             make
         }),
-        ledger: Arc::new(StoreLedger(ledger.clone())),
+        ledger: Arc::new(ledger),
         witness,
         checked: false,
     };
     Live::start(options, Arc::new(machine.clone())).map_err(io("the event log"))
+}
+
+/// The policy's name, or the text of its file.
+pub(super) fn policy_text(config: &HostConfig) -> Result<String, StartError> {
+    match config.policy.ends_with(".toml") || config.policy.contains('/') {
+        true => std::fs::read_to_string(&config.policy).map_err(io(config.policy.clone())),
+        false => Ok(config.policy.clone()),
+    }
+}
+
+/// The tariff, for this machine.
+pub(super) fn prices(config: &HostConfig) -> Result<Option<Prices>, StartError> {
+    let Some(name) = &config.tariff else { return Ok(None) };
+    let wrong = |key, problem: String| StartError::Config(ConfigError::Value { key, problem });
+    let tariff = Profiles::tariff(name).map_err(|error| wrong("tariff", error.to_string()))?;
+    let device = DevicePrice { name: config.tariff_device.clone(), memory_bytes: budget(config).device };
+    let prices = Prices::new(tariff, device);
+    prices
+        .map(Some)
+        .map_err(|error| wrong("tariff_device", format!("{error}: say which of them this machine is")))
+}
+
+/// Tells budgets what the ledger has of this month.
+async fn budgets(books: &StoreBooks, quotas: &Quotas, clock: &dyn Clock) -> Result<(), StartError> {
+    let now = Now { monotonic: clock.monotonic(), wall_ms: clock.wall_ms() };
+    let query = UsageQuery {
+        from_ms: Some(Month::of(now.wall_ms).start_ms()),
+        by: UsageBy::Tenant,
+        ..UsageQuery::default()
+    };
+    for row in books.usage(&query).await? {
+        quotas.spend(&row.tenant, row.total_nanodollars, now);
+    }
+    Ok(())
 }
 
 /// Memory that decisions may use: as configured, else three quarters of the machine's.

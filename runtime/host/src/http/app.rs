@@ -15,7 +15,7 @@ use http::Method;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -316,12 +316,12 @@ pub struct Behind {
 /// How the edge behaves.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
-    /// Bytes, time and numbers.
+    /// Bytes, time and numbers, as it starts with; [`App::limits`] has them as they are.
     pub limits: Limits,
     /// No keys exist: whoever reaches the socket is the operator. Only ever on loopback; requests that a web page makes
     /// through a user's browser are refused by their `Origin` and `Host`.
     pub open: bool,
-    /// Whether `/v1/load_lora_adapter` and its like may change anything.
+    /// Whether `/v1/load_lora_adapter` and its like may change anything, at first.
     pub runtime_lora_updating: bool,
     /// What `x-gateway-destination-endpoint-served` says behind a gateway: this server's `address:port`.
     pub endpoint: Option<String>,
@@ -340,6 +340,14 @@ pub struct App {
     pub(super) budget: Budget,
     pub(super) scales: Scales,
     pub(super) stage: watch::Sender<Stage>,
+    tuned: RwLock<Arc<Tuned>>,
+}
+
+/// What may change while it serves. Requests go on with what they began with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Tuned {
+    limits: Limits,
+    runtime_lora_updating: bool,
 }
 
 /// Where the server is in its life.
@@ -370,7 +378,32 @@ impl App {
         let openapi = super::openapi::document(&router, schemas);
         let budget = Budget::new(settings.limits.bodies_bytes);
         let (stage, _) = watch::channel(Stage::Serving);
-        Arc::new(Self { behind, settings, router, openapi, budget, scales: Scales::default(), stage })
+        let tuned = RwLock::new(Arc::new(Tuned {
+            limits: settings.limits.clone(),
+            runtime_lora_updating: settings.runtime_lora_updating,
+        }));
+        Arc::new(Self { behind, settings, router, openapi, budget, scales: Scales::default(), stage, tuned })
+    }
+
+    fn tuned(&self) -> Arc<Tuned> {
+        self.tuned.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Limits of requests that begin now.
+    pub fn limits(&self) -> Limits {
+        self.tuned().limits.clone()
+    }
+
+    /// Whether adapters may be loaded and unloaded now.
+    pub fn runtime_lora_updating(&self) -> bool {
+        self.tuned().runtime_lora_updating
+    }
+
+    /// Limits of requests from now on. How many connections there may be, and the memory of their bodies, stay as they
+    /// were at the start.
+    pub fn tune(&self, limits: Limits, runtime_lora_updating: bool) {
+        let tuned = Arc::new(Tuned { limits, runtime_lora_updating });
+        *self.tuned.write().unwrap_or_else(PoisonError::into_inner) = tuned;
     }
 
     /// Where the server is in its life, now and as it changes.

@@ -74,7 +74,7 @@ impl Ask {
     /// See [`body::read`].
     pub async fn read(&mut self) -> Result<Read> {
         let taken = self.take();
-        let limits = &self.app.settings.limits;
+        let limits = &self.app.limits();
         body::read(taken, limits.body_bytes, limits.body_time, &self.app.budget).await
     }
 
@@ -96,7 +96,7 @@ impl Ask {
     /// Takes the body piece by piece, within the limits of uploads.
     pub fn pieces(&mut self) -> impl futures_util::Stream<Item = Result<bytes::Bytes>> + Send + 'static {
         let taken = self.take();
-        let limits = &self.app.settings.limits;
+        let limits = &self.app.limits();
         body::pieces(taken, limits.upload_bytes, limits.upload_idle)
     }
 

@@ -51,7 +51,7 @@ pub(super) async fn serve(
     let Some(certificates) = certificates else {
         return speak(stream, peer.ip(), &app, &place).await;
     };
-    let limit = app.settings.limits.handshake_time;
+    let limit = app.limits().handshake_time;
     match tokio::time::timeout(limit, certificates.accept(stream)).await {
         Ok(Ok(stream)) => speak(stream, peer.ip(), &app, &place).await,
         Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
@@ -63,7 +63,7 @@ async fn speak<S>(stream: S, peer: IpAddr, app: &Arc<App>, place: &Place)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let limits = &app.settings.limits;
+    let limits = &app.limits();
     let activity = Arc::new(Activity::default());
     let io =
         TokioIo::new(Paced::new(stream, limits.write_idle, activity.clone(), app.behind.observe.clone()));
@@ -104,7 +104,7 @@ where
 }
 
 fn builder(app: &App) -> auto::Builder<TokioExecutor> {
-    let limits = &app.settings.limits;
+    let limits = &app.limits();
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()

@@ -49,7 +49,7 @@ pub async fn run(
 
 async fn drain(app: &App, mut connections: JoinSet<()>) {
     app.stage.send_replace(Stage::Draining);
-    if ended(&mut connections, app.settings.limits.grace).await {
+    if ended(&mut connections, app.limits().grace).await {
         return;
     }
     app.stage.send_replace(Stage::Ending);
@@ -75,7 +75,7 @@ struct Door {
 
 impl Door {
     fn new(listener: TcpListener, app: &Arc<App>) -> Self {
-        let Limits { connections, reserved, .. } = app.settings.limits;
+        let Limits { connections, reserved, .. } = app.limits();
         Self {
             listener,
             app: app.clone(),

@@ -98,7 +98,7 @@ pub async fn template_route(mut ask: Ask) -> Result<Reply> {
 }
 
 fn conversation(ask: &Ask, fields: &Fields<'_>) -> Result<Chat> {
-    let limits = &ask.app.settings.limits;
+    let limits = &ask.app.limits();
     let tools = messages::tools(fields, limits)?;
     Ok(Chat {
         messages: messages::messages(fields, limits)?,

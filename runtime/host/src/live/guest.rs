@@ -15,24 +15,45 @@ use coldframe_backbone::text::Special;
 use coldframe_sandbox::services::{
     Failure, Generation, Input, Later, Level, Message, Params, Services, Shape, Task,
 };
+use cpu_time::ThreadTime;
 use serde_json::{Map, Value, json};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// When a caller whom a full pool refused should try again. Arbitrary.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// What the code used, once it has ended; nothing for code that was cut off.
+/// What the code used: all of it once it has ended; of code that was cut off, its CPU.
 #[derive(Debug, Default)]
-pub(super) struct Spent(Mutex<CodeEnd>);
+pub(super) struct Spent {
+    end: Mutex<Option<CodeEnd>>,
+    cpu_ns: AtomicU64,
+}
 
 impl Spent {
     pub(super) fn read(&self) -> CodeEnd {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let end = self.end.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        end.unwrap_or_else(|| CodeEnd { cpu_ns: self.cpu_ns.load(Ordering::Relaxed), ..CodeEnd::default() })
     }
 
     fn set(&self, end: CodeEnd) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = end;
+        *self.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
+    }
+
+    /// Runs code, counting the thread's time at every step: a caller who goes away leaves no end to read it from.
+    async fn timed(&self, code: impl Future<Output = CodeEnd>) -> CodeEnd {
+        let mut code = pin!(code);
+        poll_fn(|context| {
+            let start = ThreadTime::now();
+            let polled = code.as_mut().poll(context);
+            let ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            self.cpu_ns.fetch_add(ns, Ordering::Relaxed);
+            polled
+        })
+        .await
     }
 }
 
@@ -58,7 +79,7 @@ pub(super) async fn answer(
         place: place.clone(),
         line: line.clone(),
     };
-    let end = code.handle(request(call, route), Arc::new(services), Box::new(reply)).await;
+    let end = spent.timed(code.handle(request(call, route), Arc::new(services), Box::new(reply))).await;
     spent.set(end.clone());
     if let Some(fault) = end.fault {
         return Err(match fault.retry {
@@ -161,12 +182,12 @@ fn asked(params: &SamplingParams) -> Params {
     }
 }
 
-/// What the code wishes, over the function's defaults.
-fn wished(params: &Params, defaults: &Map<String, Value>) -> Result<SamplingParams, Failure> {
+/// What the code wishes, over the function's defaults, with at most so many tokens.
+fn wished(params: &Params, defaults: &Map<String, Value>, budget: u32) -> Result<SamplingParams, Failure> {
     let invalid = |error| Failure::new("invalid", format!("the function's sampling defaults: {error}"));
     let base: SamplingParams = serde_json::from_value(Value::Object(defaults.clone())).map_err(invalid)?;
     Ok(SamplingParams {
-        max_tokens: params.max_tokens.or(base.max_tokens),
+        max_tokens: Some(params.max_tokens.or(base.max_tokens).map_or(budget, |asked| asked.min(budget))),
         temperature: params.temperature.unwrap_or(base.temperature),
         top_p: params.top_p.unwrap_or(base.top_p),
         top_k: params.top_k.map_or(base.top_k, i64::from),
@@ -208,7 +229,7 @@ impl GuestServices {
                 Source::Chat { messages, tools: None, extra: Map::new() }
             }
         };
-        let params = wished(&task.params, &resident.settings.defaults)?;
+        let params = wished(&task.params, &resident.settings.defaults, task.budget)?;
         let logprobs = params.logprobs;
         let wish = Wish {
             source,
@@ -281,5 +302,27 @@ impl Services for GuestServices {
 
     fn log(&self, level: Level, message: &str) {
         self.log.write(&self.call, level, message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::wished;
+    use coldframe_sandbox::services::Params;
+    use serde_json::json;
+
+    #[test]
+    fn the_guest_has_its_way_before_the_manifest_and_the_budget_before_both() {
+        let defaults = json!({ "max_tokens": 12 });
+        let defaults = defaults.as_object().expect("an object");
+        let most = |asked, budget| {
+            let params = Params { max_tokens: asked, ..Params::default() };
+            wished(&params, defaults, budget).expect("defaults are fine").max_tokens
+        };
+        assert_eq!(most(None, 100), Some(12));
+        assert_eq!(most(Some(30), 100), Some(30));
+        assert_eq!((most(None, 5), most(Some(30), 5)), (Some(5), Some(5)));
+        let open = wished(&Params::default(), &serde_json::Map::new(), 7).expect("no defaults");
+        assert_eq!(open.max_tokens, Some(7));
     }
 }

@@ -10,11 +10,13 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::Type;
+use serde::Serialize;
 use std::io::{self, Write};
 use std::sync::Arc;
 
 /// Which rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Table {
     /// Requests.
     Requests,
@@ -23,7 +25,8 @@ pub enum Table {
 }
 
 /// Of what form.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Format {
     /// Comma-separated, quoted as RFC 4180 has it.
     Csv,
@@ -74,6 +77,7 @@ fn header(table: Table) -> Vec<(String, bool)> {
             guest_bytes: 0,
             ttft_ns: 0,
             phases_ns: [0; 9],
+            nanodollars: 0,
         }),
         Table::Residency => residency(&ResidencyRow {
             tenant: String::new(),
@@ -86,6 +90,7 @@ fn header(table: Table) -> Vec<(String, bool)> {
             start_ms: 0,
             ns: 0,
             keepers: Vec::new(),
+            nanodollars: 0,
         }),
     };
     row.into_iter().map(|(name, cell)| (name, matches!(cell, Cell::Whole(_)))).collect()
@@ -135,6 +140,7 @@ fn request(row: &RequestRow) -> Vec<(String, Cell)> {
         whole("ttft_ns", row.ttft_ns),
     ];
     all.extend(PHASES.iter().zip(row.phases_ns).map(|(name, ns)| whole(&format!("{name}_ns"), ns)));
+    all.push(whole("nanodollars", row.nanodollars));
     all
 }
 
@@ -152,6 +158,7 @@ fn residency(row: &ResidencyRow) -> Vec<(String, Cell)> {
         whole("start_ms", row.start_ms),
         whole("ns", row.ns),
         text("keepers", &keepers.collect::<Vec<_>>().join(";")),
+        whole("nanodollars", row.nanodollars),
     ]
 }
 

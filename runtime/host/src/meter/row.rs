@@ -1,6 +1,7 @@
 //! Rows of the ledger: what one request used, and how long something was where.
 //!
-//! Counts, bytes and nanoseconds; money is worked out from them under any tariff, later as well. No prompt, no answer.
+//! Counts, bytes and nanoseconds, from which money is worked out under any tariff, later as well; and what the server's own
+//! tariff made of them at the time. No prompt, no answer.
 
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +60,9 @@ pub struct RequestRow {
     pub ttft_ns: u64,
     /// Of it, by phase, in the order of [`PHASES`].
     pub phases_ns: [u64; 9],
+    /// What it cost by itself when it ended, 10⁻⁹ dollars; zero where the server had no tariff.
+    #[serde(default)]
+    pub nanodollars: u64,
 }
 
 /// Phases of a request, in the order of [`RequestRow::phases_ns`].
@@ -110,6 +114,9 @@ pub struct ResidencyRow {
     pub ns: u64,
     /// Of a backbone: who kept it alive, as (tenant, function, weight). See [`super::Keepers`].
     pub keepers: Vec<(String, String, u64)>,
+    /// What it cost, 10⁻⁹ dollars; of a backbone, the part that no request paid for. Zero where the server had no tariff.
+    #[serde(default)]
+    pub nanodollars: u64,
 }
 
 impl ResidencyRow {

@@ -4,7 +4,7 @@
 //! by largest remainder: parts add up to the nano-dollar. The shared part is the backbone's: the device held while no
 //! request of anyone was on it, or the memory of its weights, by the tariff's basis.
 
-use super::row::{LedgerRow, RequestRow, ResidencyRow, Thing};
+use super::row::{LedgerRow, ResidencyRow, Thing};
 use coldframe_simulator::cost::{CostError, GpuBasis, GpuUsage, Lives, Tariff, Usage, apportion, bill};
 use coldframe_simulator::report::model::Bill;
 use serde::Serialize;
@@ -101,24 +101,6 @@ pub fn statement(tariff: &Tariff, device: &DevicePrice, rows: &[LedgerRow]) -> R
     let bill = bill(tariff, &usage)?;
     let unclaimed = accounts.split(tariff, &bill);
     Ok(Statement { bill, accounts: accounts.by_name.into_values().collect(), unclaimed_nano_usd: unclaimed })
-}
-
-/// Money of one request's own use: what a quota counts as it goes. Rounded down; the statement has the rest.
-pub fn own_price(tariff: &Tariff, device: &DevicePrice, row: &RequestRow) -> u64 {
-    let per_second = tariff.gpu_nano_usd_per_s.get(&device.name).copied().unwrap_or(0);
-    let gpu = match tariff.gpu_basis {
-        GpuBasis::Reserved => product(per_second, row.device_ns, 1),
-        GpuBasis::MemoryShare => {
-            let held = u128::from(row.kv_bytes) * u128::from(row.admitted_ns);
-            u128::from(per_second) * (held / u128::from(device.memory_bytes.max(1))) / 1_000_000_000
-        }
-    };
-    let cpu = product(tariff.vcpu_nano_usd_per_s, row.sandbox_ns, 1);
-    u64::try_from(gpu + cpu + u128::from(tariff.request_nano_usd)).unwrap_or(u64::MAX)
-}
-
-fn product(per_second: u64, ns: u64, times: u64) -> u128 {
-    u128::from(per_second) * u128::from(ns) * u128::from(times) / 1_000_000_000
 }
 
 #[derive(Default)]

@@ -2,7 +2,7 @@
 //!
 //! A call reserves what it may use at most when it is admitted and settles what it used at its end; the rest comes back.
 //! A reservation that is dropped unsettled comes back whole. Pure: the time is given, nothing is stored; what was spent
-//! this month is told at start from the ledger. Numbers are integers, so nothing is lost to rounding.
+//! is told as the ledger grows, and at start what the ledger has of this month. Numbers are integers, so nothing is lost to rounding.
 
 pub mod bucket;
 pub mod calendar;
@@ -180,8 +180,8 @@ impl Quotas {
         Ok(Reservation { quotas, tenant: tenant.to_owned(), month, reserved: ask, settled: false })
     }
 
-    /// Tells what a tenant spent this month before this process.
-    pub fn spent_before(&self, tenant: &str, nanodollars: u64, now: Now) {
+    /// Adds what a tenant spent this month beside reservations: in this process, or before it.
+    pub fn spend(&self, tenant: &str, nanodollars: u64, now: Now) {
         let mut accounts = self.accounts();
         let account = accounts.entry(tenant.to_owned()).or_default();
         account.turn(now);

@@ -2,11 +2,13 @@
 
 use crate::calls::listen;
 use crate::fakes::{ADAPTER, Bench, Fakes, call_of, generation, names, plausible, policy, until};
-use coldframe_host::call::{Call, CallError, Caller, Cold};
+use coldframe_host::call::{Answer, Call, CallError, Caller, Cold};
 use coldframe_host::live::core::{CatalogChange, LiveError, Sleep, State};
 use coldframe_host::meter::LedgerRow;
+use coldframe_host::records::{Generation, Settings};
 use coldframe_policy::artifact::Tier;
 use proptest::prelude::*;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -68,6 +70,56 @@ async fn a_cold_function_parks_a_bounded_number_and_tells_the_rest_when_to_come(
         assert_eq!(call.await.expect("no panic"), Ok(()));
     }
     bench.end().await;
+}
+
+#[tokio::test]
+async fn no_more_calls_of_a_function_run_at_once_than_it_allows() {
+    for preset in ["coldframe", "vllm"] {
+        let bench = Bench::new(policy(preset, &[("queue.limit", "4")]), 4, Fakes::gated(0, 0));
+        let bounded = || {
+            let settings = Settings { max_concurrency: Some(2), ..Settings::default() };
+            let generation = Arc::new(Generation { settings, ..(*generation(0)).clone() });
+            Call { generation: Some(generation), ..call_of(0) }
+        };
+        let begin = || {
+            let (live, call) = (bench.live.clone(), bounded());
+            tokio::spawn(async move { heard(live.call(call).await).await })
+        };
+        let seen = async || bench.live.residency().await.expect("it lives");
+        let mut calls = vec![begin(), begin()];
+        // Together while cold: a policy may start no batch beside one that runs.
+        until("two wait", async || seen().await.waiting == 2).await;
+        bench.fakes.loads.add_permits(100);
+        until("two run", async || seen().await.running == 2).await;
+        calls.extend((0..4).map(|_| begin()));
+        until("four wait", async || seen().await.waiting == 4).await;
+        assert_eq!(seen().await.running, 2, "{preset}");
+        match bench.live.call(bounded()).await.map(drop) {
+            Err(CallError::Overloaded { code: "queue_full", retry_after, .. }) => {
+                assert!(retry_after >= Duration::from_secs(1), "{preset}");
+            }
+            other => panic!("{preset}: {other:?}"),
+        }
+        // Another function is not in their way.
+        let (live, other) = (bench.live.clone(), call_of(1));
+        let other = tokio::spawn(async move { heard(live.call(other).await).await });
+        until("the other runs", async || seen().await.running == 3).await;
+        bench.fakes.ends.add_permits(7);
+        for call in calls.into_iter().chain([other]) {
+            assert!(call.await.expect("no panic"), "{preset}");
+        }
+        assert!(bench.end().await > 0);
+    }
+}
+
+/// Whether a call was answered to its end.
+async fn heard(answer: Result<Answer, CallError>) -> bool {
+    let Ok(mut answer) = answer else { return false };
+    let mut good = true;
+    while let Some(event) = answer.events.recv().await {
+        good &= event.is_ok();
+    }
+    good
 }
 
 #[tokio::test]

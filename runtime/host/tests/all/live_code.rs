@@ -49,7 +49,7 @@ fn with_code(tiny: &Tiny, handler: Handler) -> Single {
 }
 
 fn task(input: Input, params: Params) -> Task {
-    Task { input, params, shape: Shape::Free, adapter: None, hook: None }
+    Task { input, params, shape: Shape::Free, adapter: None, hook: None, budget: 16_384 }
 }
 
 /// Forwards a generation token by token.

@@ -132,6 +132,7 @@ async fn a_caller_that_goes_ends_the_component() {
     drop(answer);
     let outcome = outcome.await.unwrap();
     assert_eq!(outcome.ending, Ending::Dropped);
+    assert!(outcome.usage.sandbox_ns > 0, "code that was cut off used the CPU too: {:?}", outcome.usage);
     assert!(outcome.usage.completion_tokens > 0 && outcome.usage.completion_tokens < 3000);
     let now = single.model.engine.snapshot();
     assert_eq!((now.running, now.waiting, now.held, now.pages.used), (0, 0, 0, 0));

@@ -2,10 +2,10 @@
 
 use coldframe_host::meter::export::{Format, Table, write};
 use coldframe_host::meter::{
-    DevicePrice, Keepers, LedgerRow, Outcome, RequestRow, ResidencyRow, SHARE_UNIT, Share, Thing, own_price,
-    statement,
+    DevicePrice, Keepers, LedgerRow, Outcome, Pricer, Prices, RequestRow, ResidencyRow, SHARE_UNIT, Share,
+    Thing, charges, statement,
 };
-use coldframe_simulator::cost::{Tariff, apportion};
+use coldframe_simulator::cost::{GpuBasis, Tariff, apportion};
 use coldframe_simulator::profile::Profiles;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::RowAccessor;
@@ -127,6 +127,7 @@ fn request(n: u64, device_ns: u64, held_ns: u64, sandbox_ns: u64) -> LedgerRow {
         guest_bytes: 0,
         ttft_ns: 45,
         phases_ns: [1, 2, 3, 4, 5, 6, 7, 8, 9],
+        nanodollars: 0,
     }))
 }
 
@@ -148,6 +149,7 @@ fn residency(n: u64, bytes: u64, ns: u64, thing: Thing) -> LedgerRow {
         } else {
             vec![]
         },
+        nanodollars: 0,
     }))
 }
 
@@ -212,8 +214,93 @@ fn a_statement_by_hand() {
         parts,
         [(542_000, [1_626_000, 813_000, 1_626_000]), (1_626_000, [1_626_000, 2_439_000, 1_626_000])]
     );
-    let LedgerRow::Request(row) = &rows[1] else { unreachable!("made above") };
-    assert_eq!(own_price(&tariff, &device(), row), 1_626_000);
+    // The same rows, priced as they come.
+    let mut pricer = Pricer::new(Some(Prices::new(tariff, device()).expect("priced")));
+    let mut rows = rows;
+    let priced = rows.each_mut().map(|row| {
+        pricer.price(row);
+        charges(row).iter().map(|(_, amount)| *amount).collect::<Vec<_>>()
+    });
+    assert_eq!(priced, [vec![542_000], vec![1_626_000], vec![1_626_000, 1_626_000]]);
+}
+
+/// What a row was priced at.
+fn nanodollars(row: &LedgerRow) -> u64 {
+    match row {
+        LedgerRow::Request(row) => row.nanodollars,
+        LedgerRow::Residency(row) => row.nanodollars,
+    }
+}
+
+proptest! {
+    #[test]
+    fn rows_priced_as_they_come_add_up_to_what_they_cost_together(rows in rows()) {
+        for tariff in tariffs() {
+            let mut rows = rows.clone();
+            let mut pricer = Pricer::new(Some(Prices::new(tariff.clone(), device()).expect("priced")));
+            rows.iter_mut().for_each(|row| pricer.price(row));
+            let own = rows.iter().filter(|row| !matches!(row, LedgerRow::Residency(row) if row.thing == Thing::Backbone));
+            let own: u64 = own.map(nanodollars).sum();
+            let shared: u64 = rows.iter().map(nanodollars).sum::<u64>() - own;
+            let statement = statement(&tariff, &device(), &rows).expect("priced");
+            // Ten functions and three lines round down by less than one each; a bill's lines round up.
+            let wanted: u64 = statement.accounts.iter().map(|account| account.own_nano_usd).sum();
+            prop_assert!(own.abs_diff(wanted) <= 40, "{}: {own} {wanted}", &tariff.name);
+            // A request may end before the stretch that it ran in is told, or after: over a period it is set off all the
+            // same, unless it ends the period.
+            if tariff.gpu_basis == GpuBasis::MemoryShare {
+                let wanted = statement.bill.total_nano_usd - wanted;
+                prop_assert!(shared.abs_diff(wanted) <= 40, "{}: {shared} {wanted}", &tariff.name);
+            }
+            for row in &rows {
+                let parts: u64 = charges(row).iter().map(|(_, amount)| amount).sum();
+                prop_assert_eq!(parts, nanodollars(row));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_left_of_a_nano_dollar_is_carried_to_the_next_row() {
+    let tariff = Profiles::tariff("gpu-second").expect("shipped");
+    let mut pricer = Pricer::new(Some(Prices::new(tariff, device()).expect("priced")));
+    // 542,000 a second: a microsecond is 0.542 of a nano-dollar, and a thousand of them are 542 of them.
+    let mut paid = 0;
+    for n in 0..1000 {
+        let mut row = request(0, 1_000, 0, 0);
+        pricer.price(&mut row);
+        paid += nanodollars(&row);
+        assert!(nanodollars(&row) <= 1, "row {n}");
+    }
+    assert_eq!(paid, 542);
+}
+
+#[test]
+fn two_backbones_hold_the_device_once() {
+    let (second, tariff) = (1_000_000_000, Profiles::tariff("gpu-second").expect("shipped"));
+    let mut pricer = Pricer::new(Some(Prices::new(tariff, device()).expect("priced")));
+    let mut told = |backbone: &str, start_s: u64, seconds: u64| {
+        let mut row = match residency(0, 1 << 30, seconds * second, Thing::Backbone) {
+            LedgerRow::Residency(row) => row,
+            LedgerRow::Request(_) => unreachable!("made above"),
+        };
+        (row.backbone, row.start_ms) = (backbone.to_owned(), start_s * 1_000);
+        let mut row = LedgerRow::Residency(row);
+        pricer.price(&mut row);
+        nanodollars(&row) / 542_000
+    };
+    assert_eq!(told("a", 0, 10), 10);
+    assert_eq!(told("b", 5, 10), 5);
+    assert_eq!(told("a", 10, 10), 5);
+    assert_eq!(told("c", 0, 30), 10);
+}
+
+#[test]
+fn a_tariff_without_a_price_for_the_device_is_refused_with_those_it_has() {
+    let tariff = Profiles::tariff("modal").expect("shipped");
+    let device = DevicePrice { name: "cpu".to_owned(), memory_bytes: 1 };
+    let refused = Prices::new(tariff, device).expect_err("no price").to_string();
+    assert!(refused.contains("cpu") && refused.contains("l40s"), "{refused}");
 }
 
 #[test]
@@ -222,6 +309,7 @@ fn tables_read_back() {
         LedgerRow::Request(row) => *row,
         LedgerRow::Residency(_) => unreachable!("made above"),
     };
+    odd.nanodollars = 11;
     odd.id = "=1+1,\"x\"".to_owned();
     let rows = [LedgerRow::Request(Box::new(odd)), residency(2, 7, 8, Thing::Backbone)];
     let mut csv = Vec::new();
@@ -230,7 +318,10 @@ fn tables_read_back() {
     let lines: Vec<&str> = csv.lines().collect();
     assert!(lines[0].starts_with("id,tenant,function,generation,backbone,arrived_ms"), "{csv}");
     assert!(lines[1].starts_with("\"'=1+1,\"\"x\"\"\",t1,f1,g,tiny,1,3,completed,warm"), "{csv}");
-    assert!(lines[0].ends_with("handler_ns,queue_ns,prefill_ns") && lines[1].ends_with(",7,8,9"), "{csv}");
+    assert!(
+        lines[0].ends_with("queue_ns,prefill_ns,nanodollars") && lines[1].ends_with(",7,8,9,11"),
+        "{csv}"
+    );
 
     let mut out = Vec::new();
     write(Table::Residency, Format::Parquet, &rows, &mut out).expect("memory");

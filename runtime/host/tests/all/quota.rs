@@ -73,7 +73,7 @@ fn calls_at_once_are_counted_until_they_end() {
 #[test]
 fn money_lasts_a_calendar_month() {
     let (quotas, quota) = (Quotas::default(), Quota { month_nanodollars: Some(1_000), ..Quota::default() });
-    quotas.spent_before("a", 300, at(0));
+    quotas.spend("a", 300, at(0));
     let open = quotas.admit("a", &quota, money(600), at(0)).unwrap();
     assert_eq!(quotas.admit("a", &quota, money(200), at(0)).err(), later(Limit::Month, 10));
     open.settle(money(700));

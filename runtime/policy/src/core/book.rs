@@ -239,6 +239,8 @@ pub struct Instance {
     pub(super) patience_set: bool,
     pub(super) batch_timer: Nanos,
     pub(super) idle_slots: BTreeSet<(Nanos, FunctionId)>,
+    /// Requests that run, of functions that bound how many.
+    pub(super) counted: BTreeMap<FunctionId, u32>,
 }
 
 impl Instance {
@@ -271,6 +273,7 @@ impl Instance {
             patience_set: false,
             batch_timer: Nanos::NEVER,
             idle_slots: BTreeSet::new(),
+            counted: BTreeMap::new(),
         }
     }
 

@@ -63,6 +63,9 @@ impl Core {
         let Some((i, estimate, service)) = best else {
             return self.place(f).map(|spot| self.start_on(f, &spot));
         };
+        if self.saturated(f) {
+            return Some(i); // another instance would run none of them sooner
+        }
         let demand = Demand {
             pending: self.instances[i.index()].load,
             service,
@@ -144,6 +147,9 @@ impl Core {
         if instance.queue.is_empty() {
             return self.rest(i);
         }
+        if instance.function.is_some_and(|f| self.room_to_run(f) == 0) {
+            return; // the end of one that runs comes back here
+        }
         if !self.config.engine.continuous && instance.running > 0 {
             return;
         }
@@ -184,6 +190,8 @@ impl Core {
     fn admit(&mut self, i: InstanceId, n: u64) {
         let d = self.instances[i.index()].device;
         let paged = self.config.engine.paged_kv;
+        let f = self.instances[i.index()].function.expect("queues belong to functions");
+        let n = n.min(self.room_to_run(f));
         let mut batch = Vec::with_capacity(n.min(1024) as usize);
         for _ in 0..n {
             let Some(&head) = self.instances[i.index()].queue.front() else { break };
@@ -203,6 +211,8 @@ impl Core {
             self.devices[d.index()].active += 1;
         }
         instance.running += batch.len() as u32;
+        self.count_running(i, f, batch.len() as u32);
+        let instance = &self.instances[i.index()];
         let more = !instance.queue.is_empty() && !instance.waiting_memory;
         self.mark(d);
         self.out.push(Action::Admit { instance: i, batch });
@@ -219,6 +229,7 @@ impl Core {
         instance.running -= 1;
         let (d, idle) = (instance.device, instance.running == 0);
         self.unload(i, 1);
+        self.uncount_running(i, f);
         if idle {
             self.devices[d.index()].active -= 1;
         }
@@ -230,6 +241,7 @@ impl Core {
             self.release(d, kv, uses::KV);
         }
         self.dispatch(i);
+        self.dispatch_others(i, f);
         if idle {
             self.turn(d);
         }

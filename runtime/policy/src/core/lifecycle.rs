@@ -405,7 +405,7 @@ impl Core {
     }
 
     /// Sets the timer unless an earlier one is set; the later one is then stale and ignored.
-    fn keep_alive_timer(&mut self, i: InstanceId, at: Nanos) {
+    pub(super) fn keep_alive_timer(&mut self, i: InstanceId, at: Nanos) {
         let set = &mut self.instances[i.index()].keep_alive_at;
         if at < *set {
             *set = at;
@@ -417,12 +417,20 @@ impl Core {
     fn next_drop(&self, i: InstanceId) -> Option<Nanos> {
         let instance = &self.instances[i.index()];
         let f = instance.function?;
-        let arrivals = &self.functions[f.index()].arrivals;
         let held = Class::ALL.into_iter().filter(|&c| instance.have[c as usize] == Place::Here);
-        held.map(|c| {
-            Nanos(instance.idle_since.0.saturating_add(self.config.keep_alive.keep(c, arrivals, self.now).0))
-        })
-        .min()
+        held.map(|c| Nanos(instance.idle_since.0.saturating_add(self.keep(f, c).0))).min()
+    }
+
+    /// How long a function's idle instance keeps a class: on devices as the function asks, else as the policy has it.
+    /// What the device's artifacts depend on stays as long as they do.
+    fn keep(&self, f: FunctionId, class: Class) -> Nanos {
+        let function = &self.functions[f.index()];
+        let usual = self.config.keep_alive.keep(class, &function.arrivals, self.now);
+        match function.spec.keep_alive {
+            Some(own) if class.on_device() => own,
+            Some(own) => usual.max(own),
+            None => usual,
+        }
     }
 
     pub(super) fn keep_alive_due(&mut self, i: InstanceId) {
@@ -431,6 +439,10 @@ impl Core {
             return;
         }
         instance.keep_alive_at = Nanos::NEVER;
+        if self.sharing == SharingDecision::OneProcess {
+            return self.slots_due(i);
+        }
+        let instance = &self.instances[i.index()];
         if !instance.idle() {
             return; // counts anew when it rests
         }
@@ -443,8 +455,7 @@ impl Core {
             if !self.here(i, class) {
                 continue;
             }
-            let keep = self.config.keep_alive.keep(class, &self.functions[f.index()].arrivals, self.now);
-            let due = Nanos(self.instances[i.index()].idle_since.0.saturating_add(keep.0));
+            let due = Nanos(self.instances[i.index()].idle_since.0.saturating_add(self.keep(f, class).0));
             if due > self.now || self.planned(i, class) {
                 break;
             }

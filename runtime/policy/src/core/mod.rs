@@ -1,10 +1,11 @@
 //! The core: one state machine over the book. An event goes in with the time, actions come out.
 //!
-//! `lifecycle` starts and stops instances, `memory` makes room, `dispatch` routes and admits, `plan` pre-loads,
-//! `serverful` serves one-process engines, `operator` does what people ask for by hand, `succession` changes the policy.
+//! `lifecycle` starts and stops instances, `memory` makes room, `dispatch` routes and admits, `bounds` keeps to what
+//! functions allow at once, `plan` pre-loads, `serverful` serves one-process engines, `operator` does what people ask for by hand, `succession` changes the policy.
 //! Ties break by id; nothing here reads a clock.
 
 pub mod book;
+mod bounds;
 mod dispatch;
 mod lifecycle;
 mod memory;
@@ -222,7 +223,7 @@ impl Core {
                 return Some(format!("instance {n} runs without {:?}", i.missing()));
             }
         }
-        None
+        self.overrun()
     }
 
     /// What an instance or slot holds must be what the book says is used.

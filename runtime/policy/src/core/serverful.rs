@@ -70,6 +70,9 @@ impl Core {
         if queued.kv > self.instances[i.index()].pool {
             return self.refuse(queued.request, Refused::NoCapacity, Nanos::ZERO);
         }
+        if self.room_to_run(queued.function) == 0 {
+            return self.park_bounded(queued);
+        }
         if load >= self.config.queue.limit {
             return self.refuse(queued.request, Refused::QueueFull, Nanos(1_000_000_000));
         }
@@ -79,6 +82,14 @@ impl Core {
             self.instances[i.index()].queue.push_back(queued);
             self.watch_patience(i);
         }
+    }
+
+    /// As many of a function run as may: the next one waits outside the replica's queue, where it is in nobody's way.
+    fn park_bounded(&mut self, queued: Queued) {
+        if self.functions[queued.function.index()].parked.len() as u64 >= self.config.queue.limit {
+            return self.refuse(queued.request, Refused::QueueFull, Nanos(1_000_000_000));
+        }
+        self.park(queued);
     }
 
     /// Admits a request whose adapter is there, or lets it wait for a slot that loads; false when every slot is in use.
@@ -173,7 +184,10 @@ impl Core {
     pub(super) fn seat_everywhere(&mut self, f: FunctionId) {
         let b = self.functions[f.index()].spec.backbone;
         let replicas: Vec<InstanceId> = self.backbones[b.index()].replicas.iter().map(|&(_, i)| i).collect();
-        replicas.into_iter().for_each(|i| self.seat_queued(i));
+        for i in replicas {
+            self.seat_queued(i);
+            self.watch_slots(i);
+        }
     }
 
     /// Memory came free: a replica that had no device may start, and requests parked for it are seated.
@@ -228,6 +242,7 @@ impl Core {
             self.devices[d.index()].active += 1;
         }
         instance.running += 1;
+        self.count_running(i, queued.function, 1);
         self.mark(d);
         self.out.push(Action::Admit { instance: i, batch: vec![(queued.request, Bytes::ZERO)] });
     }
@@ -245,6 +260,7 @@ impl Core {
             slot.idle_since = now;
             instance.idle_slots.insert((now, f));
         }
+        self.watch_slots(i);
         self.devices[d.index()].starting -= 1;
         self.mark(d);
         waiting.into_iter().for_each(|q| self.admit_one(i, q));
@@ -313,6 +329,7 @@ impl Core {
                 instance.idle_slots.insert((now, f));
             }
         }
+        self.watch_slots(i);
         self.free_removed(i, f);
         self.seat_queued(i);
     }
@@ -321,9 +338,32 @@ impl Core {
     pub(super) fn seat_queued(&mut self, i: InstanceId) {
         while let Some(&head) = self.instances[i.index()].queue.front() {
             if !self.seat(i, head) {
-                return;
+                break;
             }
             self.instances[i.index()].queue.pop_front();
+        }
+        self.seat_bounded();
+    }
+
+    /// Drops the adapters of functions whose own keep-alive is over; the others stay until a slot is needed.
+    pub(super) fn slots_due(&mut self, i: InstanceId) {
+        let now = self.now;
+        let idle = self.instances[i.index()].idle_slots.iter().copied();
+        let due: Vec<_> = idle.filter(|key| self.slot_due(key).is_some_and(|due| due <= now)).collect();
+        due.into_iter().for_each(|key| self.drop_slot(i, key));
+        self.watch_slots(i);
+    }
+
+    /// When an idle adapter is to go for its function's own keep-alive.
+    fn slot_due(&self, &(since, f): &(Nanos, FunctionId)) -> Option<Nanos> {
+        let keep = self.functions[f.index()].spec.keep_alive.filter(|_| !self.held_fast(f))?;
+        Some(Nanos(since.0.saturating_add(keep.0)))
+    }
+
+    fn watch_slots(&mut self, i: InstanceId) {
+        let next = self.instances[i.index()].idle_slots.iter().filter_map(|key| self.slot_due(key)).min();
+        if let Some(due) = next {
+            self.keep_alive_timer(i, due.max(self.now));
         }
     }
 }

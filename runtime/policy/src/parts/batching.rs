@@ -151,6 +151,8 @@ mod tests {
             alpha: ms(alpha_ms),
             load: [Nanos::ZERO; 5],
             backbone_from_host: Nanos::ZERO,
+            keep_alive: None,
+            max_concurrency: None,
         }
     }
 

@@ -42,6 +42,8 @@ pub fn function(b: u32) -> FunctionSpec {
         alpha: Nanos(S / 20),
         load: [Nanos(S), Nanos(3 * S), Nanos(5 * S), Nanos(S / 2), Nanos(S)],
         backbone_from_host: Nanos(S),
+        keep_alive: None,
+        max_concurrency: None,
     }
 }
 
@@ -104,6 +106,13 @@ impl Bed {
     /// Functions on these backbones, in order.
     pub fn functions(mut self, backbones: &[u32]) -> Self {
         backbones.iter().for_each(|&b| self.tell(Event::FunctionAdded(function(b))));
+        self
+    }
+
+    /// A function on backbone 0 that says for itself how long it stays and how many run at once.
+    pub fn asking(mut self, keep_alive_s: Option<u64>, max_concurrency: Option<u32>) -> Self {
+        let keep_alive = keep_alive_s.map(|s| Nanos(s * S));
+        self.tell(Event::FunctionAdded(FunctionSpec { keep_alive, max_concurrency, ..function(0) }));
         self
     }
 

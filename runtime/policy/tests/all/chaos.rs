@@ -75,7 +75,10 @@ fn run(seed: u64) {
     let settings = settings(&mut chance, name);
     let fleets: [&[&[u64]]; 3] = [&[&[160]], &[&[160, 300], &[160]], &[&[400], &[400], &[160]]];
     let mut workers = fleets[chance.below(3) as usize].to_vec();
-    let mut bed = Bed::new(policy(name, &settings), &workers).functions(&[0, 0, 1, 0]);
+    // Some functions say for themselves how long they stay and how many run at once.
+    let own = |chance: &mut Chance, most: u64| Some(chance.below(most)).filter(|n| n % 2 == 1);
+    let (keep, most) = (own(&mut chance, 40), own(&mut chance, 6).map(|n| n as u32));
+    let mut bed = Bed::new(policy(name, &settings), &workers).functions(&[0, 0, 1]).asking(keep, most);
     for _ in 0..400 {
         let pick = chance.below(8) as usize;
         match chance.below(100) {

@@ -1,6 +1,7 @@
 //! All integration tests of the decision core in one binary.
 
 mod bed;
+mod bounds;
 mod chaos;
 mod config;
 mod core;

@@ -1,9 +1,8 @@
-//! Charges host calls to the guest's fuel, and measures the time a call takes of its thread.
+//! Charges host calls to the guest's fuel, and holds a call to its deadline.
 
 use super::Call;
 use crate::end::End;
-use cpu_time::ThreadTime;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Instant;
@@ -46,24 +45,25 @@ pub(crate) fn spend(mut store: StoreContextMut<'_, Call>, cost: u64) -> wasmtime
     store.set_fuel(left - cost)
 }
 
-/// Runs a future until its deadline, adding the thread's CPU time of each poll to `cpu_ns`; `None` past the deadline.
+/// Runs a future until its deadline; `None` past it.
 ///
 /// A guest comes back after each slice of its fuel, so the clock is read there too: the runtime's own timer may be late on a
-/// busy thread.
-pub(super) async fn timed<F: Future>(body: F, deadline: Instant, cpu_ns: &mut u64) -> Option<F::Output> {
+/// busy thread. Most calls never come back, and need no timer.
+pub(super) async fn until<F: Future>(deadline: Instant, body: F) -> Option<F::Output> {
     let mut body = pin!(body);
-    let mut alarm = pin!(tokio::time::sleep_until(deadline.into()));
+    let mut alarm = pin!(None);
     poll_fn(|context| {
         if Instant::now() >= deadline {
             return Poll::Ready(None);
         }
-        let start = ThreadTime::now();
-        let polled = body.as_mut().poll(context);
-        *cpu_ns += u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        match polled {
-            Poll::Ready(done) => Poll::Ready(Some(done)),
-            Poll::Pending => alarm.as_mut().poll(context).map(|()| None),
+        if let Poll::Ready(done) = body.as_mut().poll(context) {
+            return Poll::Ready(Some(done));
         }
+        if alarm.is_none() {
+            alarm.set(Some(tokio::time::sleep_until(deadline.into())));
+        }
+        let alarm = alarm.as_mut().as_pin_mut().expect("set above");
+        alarm.poll(context).map(|()| None)
     })
     .await
 }

@@ -1,10 +1,10 @@
 //! What the guests of these tests stand on: services that generate counted words, a caller that keeps what it gets.
 
 use coldframe_sandbox::services::{
-    Event, Failure, Generation, Later, Level, Reason, Reply, Services, Task, Token, TokenHook, Verdict,
+    Event, Failure, Generation, Input, Later, Level, Reason, Reply, Services, Task, Token, TokenHook, Verdict,
 };
 use coldframe_sandbox::{CallEnd, Function, Grants, Limits, Request, Route, Sandbox, SandboxOptions};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,6 +16,10 @@ pub struct Bed {
     pub state: Mutex<BTreeMap<String, Vec<u8>>>,
     /// Budgets that tasks came with.
     pub budgets: Mutex<Vec<u32>>,
+    /// What went into generations, turns one below the other.
+    pub asked: Mutex<Vec<String>>,
+    /// Whole texts that generations say in place of counted words, each once.
+    pub answers: Mutex<VecDeque<String>>,
     /// Generations that are alive.
     pub alive: Arc<AtomicUsize>,
     /// Tokens a generation has when its task asks for more.
@@ -37,6 +41,8 @@ impl Bed {
 struct Words {
     bed: Arc<AtomicUsize>,
     hook: Option<Box<dyn TokenHook>>,
+    /// One text in place of words.
+    text: Option<String>,
     next: u32,
     most: u32,
     asked: u32,
@@ -57,6 +63,10 @@ impl Words {
         }
         if self.is_cancelled {
             return Ok(Some(self.end(Reason::Cancelled)));
+        }
+        if let Some(text) = self.text.take() {
+            self.next = self.most;
+            return Ok(Some(Event::Token(Token { text, ..Token::default() })));
         }
         if self.next == self.most {
             let reason = if self.asked == self.most { Reason::Length } else { Reason::Stop };
@@ -97,12 +107,17 @@ impl Drop for Words {
 
 impl Services for Bed {
     fn generate(&self, task: Task) -> Later<'_, Result<Box<dyn Generation>, Failure>> {
-        let asked = task.params.max_tokens.expect("the sandbox always gives a budget");
+        let asked = task.params.max_tokens.unwrap_or(u32::MAX).min(task.budget);
         self.budgets.lock().expect("unpoisoned").push(asked);
+        self.asked.lock().expect("unpoisoned").push(match &task.input {
+            Input::Raw(text) => text.clone(),
+            Input::Chat(turns) => turns.iter().map(|turn| format!("{}\n", turn.content)).collect(),
+        });
         self.alive.fetch_add(1, Ordering::SeqCst);
         let words = Words {
             bed: self.alive.clone(),
             hook: task.hook,
+            text: self.answers.lock().expect("unpoisoned").pop_front(),
             next: 0,
             most: self.tokens.min(asked),
             asked,

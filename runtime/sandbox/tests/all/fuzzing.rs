@@ -53,7 +53,7 @@ fn deed() -> impl Strategy<Value = Vec<u8>> {
         1 => any::<u32>(),
         1 => prop_oneof![Just(u32::MAX), Just(0x8000_0000), Just(131_072)],
     ];
-    let op = prop_oneof![12 => 1u8..8, 6 => 13u8..25, 6 => 26u8..39, 1 => 8u8..13];
+    let op = prop_oneof![12 => 1u8..8, 6 => 13u8..25, 6 => 26u8..40, 1 => 8u8..13];
     (op, vec(argument, 0..4), vec(any::<u8>(), 0..3)).prop_map(|(op, words, bytes)| {
         let mut deed = vec![op];
         deed.extend(bytes);

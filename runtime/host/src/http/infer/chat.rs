@@ -48,7 +48,7 @@ pub async fn answer(mut ask: Ask) -> Result<Reply> {
 
 /// Reads the chat's own fields.
 fn work(ask: &Ask, common: &mut Common, body: &Map<String, Value>) -> Result<Work> {
-    let (fields, limits) = (Fields::top(body), &ask.app.settings.limits);
+    let (fields, limits) = (Fields::top(body), &ask.app.limits());
     fields.refuse("echo", |value| value == &Value::Bool(false), "is for /v1/completions")?;
     fields.refuse("best_of", |best| best.as_u64() == Some(u64::from(common.choices)), "must equal `n`")?;
     params::chat_logprobs(&fields, &mut common.params)?;

@@ -37,7 +37,7 @@ pub async fn answer(mut ask: Ask) -> Result<Reply> {
             "with `logprobs` needs the prompt's, which are not computed",
         ));
     }
-    let prompts = prompts(&body, common.choices, ask.app.settings.limits.prompts)?;
+    let prompts = prompts(&body, common.choices, ask.app.limits().prompts)?;
     let echoes =
         if echo { echoes(&ask, &common, &prompts).await? } else { vec![String::new(); prompts.len()] };
     let works = prompts.into_iter().map(|prompt| Work::Completion { prompt });

@@ -111,7 +111,7 @@ pub fn common(ask: &Ask, body: &mut Map<String, Value>) -> Result<Common> {
     Ok(Common {
         named,
         params: params::read(&fields)?,
-        choices: fields.count("n", 1, ask.app.settings.limits.choices)?.unwrap_or(1),
+        choices: fields.count("n", 1, ask.app.limits().choices)?.unwrap_or(1),
         shape: shape(&fields)?,
         stream,
         include_usage,
@@ -197,5 +197,5 @@ impl Common {
 
 /// When a call of a request must be over.
 pub fn deadline(ask: &Ask) -> Instant {
-    ask.arrived + ask.app.settings.limits.request_time
+    ask.arrived + ask.app.limits().request_time
 }

@@ -93,7 +93,7 @@ impl<E: Encode> Pump<E> {
     }
 
     async fn run(mut self) {
-        let keep_alive = self.app.settings.limits.keep_alive;
+        let keep_alive = self.app.limits().keep_alive;
         loop {
             let mut out = String::new();
             let last = match self.next(keep_alive).await {
@@ -159,7 +159,7 @@ impl<E: Encode> Pump<E> {
         if out.is_empty() {
             return true;
         }
-        let limits = &self.app.settings.limits;
+        let limits = &self.app.limits();
         match self.chunks.send_timeout(out.into(), limits.write_idle).await {
             Ok(()) => true,
             Err(mpsc::error::SendTimeoutError::Closed(_)) => false,

@@ -16,7 +16,7 @@ use http::StatusCode;
 /// # Errors
 /// 403 `lora_updating_disabled`.
 pub fn check_gate(ask: &Ask) -> Result<()> {
-    if ask.app.settings.runtime_lora_updating {
+    if ask.app.runtime_lora_updating() {
         return Ok(());
     }
     let message = "changing adapters through this route is off: start the server with \

@@ -21,7 +21,7 @@ use coldframe_policy::parts::sharing::{Sharing, SharingDecision};
 use coldframe_policy::spec::WorkerSpec;
 use coldframe_policy::units::{BackboneId, Bytes, DeviceId, FunctionId, InstanceId, Nanos, RequestId};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
@@ -103,6 +103,8 @@ pub(super) struct Driver {
     draining: bool,
     checked: bool,
     staged_changed: bool,
+    /// Loads that took no time.
+    at_once: VecDeque<Report>,
 }
 
 /// Runs a driver until every handle is gone and nothing is left.
@@ -179,6 +181,7 @@ impl Driver {
             draining: false,
             checked: options.checked,
             staged_changed: false,
+            at_once: VecDeque::new(),
         };
         let (host, device) = (Bytes(options.budget.host), Bytes(options.budget.device));
         driver.tell(Event::WorkerJoined(WorkerSpec { host, devices: vec![device] }));
@@ -199,12 +202,14 @@ impl Driver {
             self.timers.pop();
             self.now = self.now.max(at);
             self.tell(Event::TimerFired(timer));
+            self.report_at_once();
         }
         self.now = self.now.max(now);
     }
 
     /// After something happened: what follows for bookkeeping.
     fn settle(&mut self) {
+        self.report_at_once();
         if std::mem::take(&mut self.staged_changed) {
             self.keep_staged();
         }
@@ -214,6 +219,13 @@ impl Driver {
             for done in self.drained.drain(..) {
                 let _ = done.send(());
             }
+        }
+    }
+
+    /// Loads that took no time are over before time goes on.
+    fn report_at_once(&mut self) {
+        while let Some(report) = self.at_once.pop_front() {
+            self.reported(report);
         }
     }
 
@@ -483,7 +495,8 @@ impl Driver {
         let report = move |result| Report::Loaded { instance: i, epoch, class, function, from, result };
         // The driver outlives its reports, or nobody listens any more.
         match stage {
-            None => drop(reports.send(report(Ok(None)))),
+            // Nothing to bring: it is there at the very time it was asked for, as in the simulator.
+            None => self.at_once.push_back(report(Ok(None))),
             Some(stage) => drop(tokio::spawn(async move {
                 let result = stage.await.map(Some);
                 let _ = reports.send(report(result));

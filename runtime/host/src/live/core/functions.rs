@@ -78,7 +78,8 @@ fn spec(info: &FunctionInfo, estimates: &Estimates) -> FunctionSpec {
         generation.and_then(|generation| generation.module.as_ref()).map_or(0, |module| module.bytes);
     let adapters = generation.iter().flat_map(|generation| &generation.adapters);
     let disk: u64 = adapters.map(|adapter| adapter.disk_bytes).sum();
-    let slo = generation.and_then(|generation| generation.settings.slo_ttft_ms).map(Duration::from_millis);
+    let settings = generation.map(|generation| &generation.settings);
+    let slo = settings.and_then(|own| own.slo_ttft_ms).map(Duration::from_millis);
     FunctionSpec {
         backbone: info.backbone,
         adapter: Bytes(info.adapter_bytes()),
@@ -95,6 +96,8 @@ fn spec(info: &FunctionInfo, estimates: &Estimates) -> FunctionSpec {
             Nanos::ZERO,
         ],
         backbone_from_host: nanos(estimates.backbone_from_host),
+        keep_alive: settings.and_then(|own| own.keep_alive_s).map(|s| nanos(Duration::from_secs(s))),
+        max_concurrency: settings.and_then(|own| own.max_concurrency),
     }
 }
 

@@ -215,6 +215,7 @@ impl Metering {
             start_ms: self.started_ms + since.0 / 1_000_000,
             ns: now.saturating_sub(since).0,
             keepers: Vec::new(),
+            nanodollars: 0,
         };
         match what {
             Resident::Adapter(f, _) | Resident::Code(f) => {
@@ -267,6 +268,7 @@ impl Metering {
             guest_bytes: ran.usage.guest_bytes,
             ttft_ns: ns(phases.total()),
             phases_ns: in_order(&phases).map(ns),
+            nanodollars: 0,
         });
         self.witness.ended(&row, ran);
         self.sink.append(LedgerRow::Request(row));

@@ -180,7 +180,8 @@ fn verify(connection: &Connection, path: &Path, schema: &Schema) -> std::result:
     if found < acknowledged {
         return Err(OpenError::Behind { path: path.to_owned(), found, acknowledged });
     }
-    match problem(connection, schema, schema.checked_at_start).map_err(at(path))? {
+    let bytes = fs::metadata(path).map_err(OpenError::io(path))?.len();
+    match problem(connection, schema, bytes <= schema.checked_bytes_max).map_err(at(path))? {
         Some(problem) => Err(OpenError::corrupt(path, problem)),
         None => Ok(()),
     }

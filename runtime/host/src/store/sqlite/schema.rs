@@ -12,8 +12,8 @@ pub(super) struct Schema {
     pub file: &'static str,
     /// SQL from nothing to today.
     pub migrations: &'static [&'static str],
-    /// Whether all of it is checked at every start; it is where it stays small.
-    pub checked_at_start: bool,
+    /// Files up to this size are checked whole at every start; larger ones when an operator asks.
+    pub checked_bytes_max: u64,
 }
 
 impl Schema {
@@ -26,7 +26,7 @@ impl Schema {
 /// Records, their history, idempotency keys, jobs.
 pub(super) const REGISTRY: Schema = Schema {
     file: super::REGISTRY,
-    checked_at_start: true,
+    checked_bytes_max: u64::MAX,
     migrations: &["
         CREATE TABLE meta (name TEXT PRIMARY KEY, number INTEGER, bytes BLOB) STRICT, WITHOUT ROWID;
         INSERT INTO meta (name, number) VALUES ('commits', 0), ('revision', 0), ('floor', 0);
@@ -52,7 +52,8 @@ pub(super) const REGISTRY: Schema = Schema {
 /// Books and functions' state.
 pub(super) const JOURNAL: Schema = Schema {
     file: super::JOURNAL,
-    checked_at_start: false,
+    // Read within some tenths of a second. Books grow with every call, and a start is not to wait for that.
+    checked_bytes_max: 64 << 20,
     migrations: &["
         CREATE TABLE meta (name TEXT PRIMARY KEY, number INTEGER, bytes BLOB) STRICT, WITHOUT ROWID;
         INSERT INTO meta (name, number) VALUES ('commits', 0);

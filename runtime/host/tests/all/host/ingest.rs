@@ -46,7 +46,13 @@ fn upload(server: &Server, body: Vec<u8>) -> super::Said {
     let reply = request.send(&body[..]).expect("an answer");
     let status = reply.status().as_u16();
     let text = reply.into_body().read_to_string().expect("a body");
-    super::Said { status, value: serde_json::from_str(&text).unwrap_or_default(), etag: None, text }
+    super::Said {
+        status,
+        value: serde_json::from_str(&text).unwrap_or_default(),
+        etag: None,
+        retry_after: None,
+        text,
+    }
 }
 
 fn files(folder: &Path) -> (Vec<u8>, Vec<u8>) {

@@ -1,18 +1,22 @@
 //! A whole server on a tiny model: started, asked over a socket, stopped, started again.
 
+mod disk;
 mod functions;
 mod ingest;
+mod money;
 mod observing;
+mod reloading;
 mod serving;
 mod tenancy;
 mod tracing;
+mod walls;
 
 use crate::tiny::Tiny;
 use coldframe_host::auth::Secret;
-use coldframe_host::host::{BackboneConfig, Host, HostConfig};
+use coldframe_host::host::{BackboneConfig, Host, HostConfig, Reloaded, Reloader, StartError};
 use serde_json::Value;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use tokio::sync::oneshot;
 
 /// The operator's key of these tests.
@@ -22,6 +26,9 @@ pub const OPERATOR: &str = "an-operator-key-of-tests";
 pub struct Server {
     pub url: String,
     pub tiny: Arc<Tiny>,
+    /// What it was started with.
+    pub config: HostConfig,
+    reloader: Weak<Reloader>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -32,6 +39,7 @@ pub struct Said {
     pub status: u16,
     pub value: Value,
     pub etag: Option<String>,
+    pub retry_after: Option<u64>,
     pub text: String,
 }
 
@@ -74,18 +82,27 @@ impl Server {
         config.artifacts.roots = vec![tiny.adapter("a"), tiny.adapter("b"), tiny.adapter("c")];
         config.limits.grace_s = Some(5);
         change(&mut config);
-        let (told, address) = std::sync::mpsc::channel();
+        let given = config.clone();
+        let (told, started) = std::sync::mpsc::channel();
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
             runtime.expect("a runtime").block_on(async {
                 let host = Host::start(config, None).await.expect("a host");
-                told.send(host.address).expect("a test that waits");
+                told.send((host.address, host.reloader())).expect("a test that waits");
                 host.run(async { drop(stopped.await) }).await;
             });
         });
-        let address = address.recv().expect("a started host");
-        Self { url: format!("http://{address}"), tiny, stop: Some(stop), thread: Some(thread) }
+        let (address, reloader) = started.recv().expect("a started host");
+        let url = format!("http://{address}");
+        Self { url, tiny, config: given, reloader, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Gives it another configuration while it works.
+    pub fn reload(&self, config: HostConfig) -> Result<Reloaded, StartError> {
+        let reloader = self.reloader.upgrade().expect("it works");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(reloader.reload(config))
     }
 
     /// Asks with a key; no key where it is empty.
@@ -107,8 +124,10 @@ impl Server {
         let reply = agent.run(reply.allow_non_standard_methods(true).build()).expect("an answer");
         let status = reply.status().as_u16();
         let etag = reply.headers().get("etag").map(|tag| tag.to_str().expect("text").to_owned());
+        let retry_after = reply.headers().get("retry-after");
+        let retry_after = retry_after.and_then(|text| text.to_str().ok()?.parse().ok());
         let text = reply.into_body().read_to_string().expect("a body");
-        Said { status, value: serde_json::from_str(&text).unwrap_or_default(), etag, text }
+        Said { status, value: serde_json::from_str(&text).unwrap_or_default(), etag, retry_after, text }
     }
 
     /// Asks as the operator.

@@ -36,6 +36,7 @@ fn row(tenant: &str, function: &str) -> RequestRow {
         guest_bytes: 1 << 20,
         ttft_ns: 100 * MS,
         phases_ns: [0, 20 * MS, 30 * MS, 10 * MS, 0, 0, 0, 5 * MS, 35 * MS],
+        nanodollars: 0,
     }
 }
 

@@ -110,6 +110,47 @@ async fn a_damaged_registry_is_refused_or_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_journal_with_a_lost_page_or_end_is_refused() {
+    use coldframe_host::store::journal::{Amounts, Book, Row};
+    let place = Place::local().await;
+    let row = |n: usize| Row {
+        name: format!("row-{n}"),
+        at_ms: n as u64,
+        tenant: "a".to_owned(),
+        function: Some("f".to_owned()),
+        kind: "request".to_owned(),
+        amounts: Amounts::default(),
+        payload: serde_json::json!({"n": n}),
+    };
+    place.store().journal().append(Book::Ledger, (0..2_000).map(row).collect()).await.unwrap();
+    // A backup has all of it in the file itself.
+    let backup = tempfile::tempdir().unwrap();
+    place.store().backup(&backup.path().join("b")).await.unwrap();
+    let target = backup.path().join("restored");
+    Store::restore(&backup.path().join("b"), &target).unwrap();
+    let database = target.join("journal.db");
+    let sound = fs::read(&database).unwrap();
+    let pages = sound.len() / 4096;
+    assert!(pages > 20, "{pages} pages");
+    let mut unnoticed = 0;
+    for page in 1..pages {
+        let mut bytes = sound.clone();
+        bytes[page * 4096..(page + 1) * 4096].fill(0);
+        fs::write(&database, &bytes).unwrap();
+        unnoticed += usize::from(open(&target).await.is_ok());
+        let _ =
+            (fs::remove_file(target.join("journal.db-wal")), fs::remove_file(target.join("journal.db-shm")));
+    }
+    // Pages that hold nothing may be lost.
+    assert!(unnoticed <= pages / 20, "{unnoticed} of {pages} pages were lost and nobody noticed");
+    fs::write(&database, &sound[..sound.len() / 2]).unwrap();
+    assert!(open(&target).await.is_err(), "half of it is gone");
+    let _ = (fs::remove_file(target.join("journal.db-wal")), fs::remove_file(target.join("journal.db-shm")));
+    fs::write(&database, &sound).unwrap();
+    open(&target).await.expect("the sound one opens");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_or_damaged_log_is_noticed() {
     let place = Place::local().await;
     fill(place.store()).await;
