@@ -44,15 +44,20 @@ impl Stream {
         Ok(Self { socket, events: 0, line_ended: false, head: Some(Vec::new()) })
     }
 
-    /// Takes what is there, or waits for something.
+    /// Takes all that is there, or waits for something.
     fn take(&mut self, wait: bool) -> Result<()> {
         self.socket.set_nonblocking(!wait)?;
         let mut chunk = [0; 16 << 10];
-        match self.socket.read(&mut chunk) {
-            Ok(0) => anyhow::bail!("a stream broke off after {} events", self.events),
-            Ok(read) => self.count(&chunk[..read]),
-            Err(error) if !wait && error.kind() == ErrorKind::WouldBlock => Ok(()),
-            Err(error) => Err(error).context("a stream says nothing"),
+        loop {
+            match self.socket.read(&mut chunk) {
+                Ok(0) => anyhow::bail!("a stream broke off after {} events", self.events),
+                Ok(read) => self.count(&chunk[..read])?,
+                Err(error) if !wait && error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error).context("a stream says nothing"),
+            }
+            if wait {
+                return Ok(());
+            }
         }
     }
 
