@@ -75,7 +75,7 @@ async fn a_cold_function_parks_a_bounded_number_and_tells_the_rest_when_to_come(
 #[tokio::test]
 async fn no_more_calls_of_a_function_run_at_once_than_it_allows() {
     for preset in ["coldframe", "vllm"] {
-        let bench = Bench::new(policy(preset, &[("queue.limit", "4")]), 4, Fakes::gated(0, 0));
+        let bench = Bench::new(policy(preset, &[("queue.limit", "4")]), 20, Fakes::gated(0, 0));
         let bounded = || {
             let settings = Settings { max_concurrency: Some(2), ..Settings::default() };
             let generation = Arc::new(Generation { settings, ..(*generation(0)).clone() });
