@@ -5,8 +5,6 @@
 
 use crate::error::Error;
 use crate::options::SandboxOptions;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
@@ -80,33 +78,4 @@ fn pool(options: &SandboxOptions) -> PoolingAllocationConfig {
 
 fn engine_error(error: wasmtime::Error) -> Error {
     Error::Engine(format!("{error:#}"))
-}
-
-/// Ticks the engine's epoch until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Ticker {
-    stop: Arc<AtomicBool>,
-}
-
-impl Ticker {
-    pub(crate) fn start(engine: &Engine) -> Result<Self, Error> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (flag, engine) = (stop.clone(), engine.weak());
-        let tick = move || {
-            while !flag.load(Ordering::Relaxed) {
-                std::thread::sleep(TICK);
-                let Some(engine) = engine.upgrade() else { return };
-                engine.increment_epoch();
-            }
-        };
-        let thread = std::thread::Builder::new().name("sandbox-epoch".to_owned()).spawn(tick);
-        thread.map_err(|error| Error::Engine(format!("no thread for the epoch: {error}")))?;
-        Ok(Self { stop })
-    }
-}
-
-impl Drop for Ticker {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
 }

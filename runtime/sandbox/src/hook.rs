@@ -15,6 +15,7 @@ use crate::imports::{Generation, interface};
 use crate::limits::Charges;
 use crate::sandbox::Inner;
 use crate::services::{Failure, Services, TokenHook, Verdict};
+use crate::ticker::Living;
 use crate::wasi::Wasi;
 use std::sync::Arc;
 use wasmtime::component::{
@@ -43,6 +44,7 @@ pub(crate) struct HookCall {
     pub(crate) wasi: Wasi,
     http: WasiHttpCtx,
     nowhere: Nowhere,
+    _living: Living,
 }
 
 impl HookCall {
@@ -201,6 +203,7 @@ fn store(sandbox: &Inner, rules: &Rules, log: HookLog) -> Store<HookCall> {
         table: ResourceTable::new(),
         http: WasiHttpCtx::new(),
         nowhere: Nowhere,
+        _living: sandbox.ticker.guest(),
     };
     let mut store = Store::new(&sandbox.engine, call);
     store.limiter(|call| &mut call.room);

@@ -22,6 +22,7 @@ pub mod outbound;
 mod request;
 mod sandbox;
 pub mod services;
+mod ticker;
 mod wasi;
 pub mod yardstick;
 

@@ -3,7 +3,7 @@
 use crate::call::Call;
 use crate::check::{Checked, check};
 use crate::compile::Cache;
-use crate::engine::{self, Ticker};
+use crate::engine;
 use crate::error::Error;
 use crate::function::{Function, Module};
 use crate::hook::HookCall;
@@ -11,6 +11,7 @@ use crate::imports;
 use crate::lanes::Lanes;
 use crate::limits::{Grants, Limits};
 use crate::options::SandboxOptions;
+use crate::ticker::Ticker;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::sync::Semaphore;
@@ -44,7 +45,7 @@ pub(crate) struct Inner {
     cache: Option<Cache>,
     /// Loaded components by digest, so that functions of one component share its code.
     modules: Mutex<HashMap<String, Weak<Module>>>,
-    _ticker: Ticker,
+    pub(crate) ticker: Ticker,
 }
 
 impl Sandbox {
@@ -65,7 +66,7 @@ impl Sandbox {
             hook_linker,
             cache,
             modules: Mutex::new(HashMap::new()),
-            _ticker: Ticker::start(&engine)?,
+            ticker: Ticker::start(&engine)?,
             engine,
             options,
         };

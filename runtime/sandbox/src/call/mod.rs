@@ -17,6 +17,7 @@ use crate::imports::outgoing::Outgoing;
 use crate::request::{Request, Route};
 use crate::sandbox::Inner;
 use crate::services::{Failure, Reply, Services};
+use crate::ticker::Living;
 use crate::wasi::Wasi;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -48,6 +49,7 @@ pub(crate) struct Call {
     /// The caller has gone.
     pub(crate) closed: bool,
     progress: Arc<Progress>,
+    _living: Living,
     /// When the call must be over.
     deadline: Instant,
     /// How long that is from its start.
@@ -125,6 +127,7 @@ fn store(
     let (sandbox, rules) = (&function.sandbox, &function.rules);
     let log = Arc::new(Log::new(services.clone(), rules.limits.log_bytes));
     let call = Call {
+        _living: sandbox.ticker.guest(),
         sandbox: sandbox.clone(),
         module: function.module.clone(),
         rules: rules.clone(),
