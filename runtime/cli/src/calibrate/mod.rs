@@ -132,7 +132,16 @@ fn measure(args: &CalibrateArgs, out: &Path, ui: &Ui) -> Result<Measured> {
     let serving = {
         ui.say("steps behind a server");
         let batches: &[usize] = if args.quick { &[1, 4, 8] } else { &[1, 2, 4, 8, 16] };
-        serving::measure(&args.model, opened.pack.config().vocab as u32, batches, scratch.path(), rounds, ui)?
+        let batches: Vec<usize> =
+            batches.iter().copied().filter(|&rows| rows <= args.batch as usize).collect();
+        serving::measure(
+            &args.model,
+            opened.pack.config().vocab as u32,
+            &batches,
+            scratch.path(),
+            rounds,
+            ui,
+        )?
     };
     #[cfg(not(feature = "host"))]
     let serving = Vec::new();

@@ -116,6 +116,8 @@ fn a_measurement_names_what_it_measured() {
     for (name, most) in [("second_process_private_share", 0.05), ("adapter_overhead_share", 0.02)] {
         assert!(report[name].as_f64().is_some_and(|share| share <= most), "{name}: {}", report["memory"]);
     }
-    assert_eq!(report["memory"]["adapters"]["left_bytes"], 0, "{}", report["memory"]["adapters"]);
+    // A thread that filled adapters may leave a few pages of its own to the allocator, however many were loaded.
+    let adapters = &report["memory"]["adapters"];
+    assert!(adapters["left_bytes"].as_u64().is_some_and(|left| left <= 64 << 10), "{adapters}");
     assert!(report["ready_ms"].as_f64().is_some_and(|ms| ms > 0.0));
 }
