@@ -61,7 +61,7 @@ case "$name" in
         coldframe="${CARGO_TARGET_DIR:-target}/release/coldframe"
         model="${COLDFRAME_MODEL:-smollm2-135m-instruct}"
         [ -e "$model" ] || "$coldframe" backbone pull "$model" >&2
-        home="${CARGO_TARGET_DIR:-target}/fidelity"
+        home="${FIDELITY_HOME:-${CARGO_TARGET_DIR:-target}/fidelity}"
         mkdir -p "$home"
         # A machine's price only scales the bill; its error is the same for any.
         [ -e "$home/profile.toml" ] || "$coldframe" calibrate --backbone "$model" --price-per-hour 0.10 \
