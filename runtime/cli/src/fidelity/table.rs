@@ -33,10 +33,11 @@ pub fn run(args: TableArgs, _ui: &Ui) -> Result<()> {
     print(&format!("{}\n", Value::Object(worst(&all))))
 }
 
-/// The comparison's name: that of its folder.
+/// The comparison's name: the file's own, or that of its folder where it has the usual one.
 fn name(path: &Path) -> String {
+    let own = path.file_stem().filter(|stem| *stem != "fidelity");
     let folder = path.parent().and_then(Path::file_name).unwrap_or(path.as_os_str());
-    folder.to_string_lossy().into_owned()
+    own.unwrap_or(folder).to_string_lossy().into_owned()
 }
 
 fn read(path: &Path) -> Result<Value> {
@@ -92,8 +93,15 @@ fn worst(all: &[(String, Value)]) -> Map<String, Value> {
 
 #[cfg(test)]
 mod tests {
-    use super::{table, worst};
+    use super::{name, table, worst};
     use serde_json::json;
+    use std::path::Path;
+
+    #[test]
+    fn comparisons_have_names() {
+        assert_eq!(name(Path::new("a/bursty-vllm/fidelity.json")), "bursty-vllm");
+        assert_eq!(name(Path::new("a/normal-vllm.json")), "normal-vllm");
+    }
 
     #[test]
     fn the_worst_of_each_is_told_and_what_one_lacks_is_not() {
