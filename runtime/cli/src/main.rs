@@ -103,6 +103,7 @@ enum Command {
     Host(operate::HostArgs),
     #[command(hide = true)]
     BenchReplay(bench::BenchArgs),
+    #[cfg(feature = "host")]
     #[command(hide = true)]
     FidelityTable(fidelity::table::TableArgs),
     #[cfg(feature = "host")]
@@ -194,6 +195,7 @@ fn run(command: Command, ui: &ui::Ui) -> anyhow::Result<()> {
         #[cfg(feature = "host")]
         Command::Host(args) => operate::host(args, ui),
         Command::BenchReplay(args) => bench::run(args, ui),
+        #[cfg(feature = "host")]
         Command::FidelityTable(args) => fidelity::table::run(args, ui),
         #[cfg(feature = "host")]
         Command::BenchHost(args) => bench_host::run(args, ui),
