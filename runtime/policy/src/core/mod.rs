@@ -1,7 +1,8 @@
 //! The core: one state machine over the book. An event goes in with the time, actions come out.
 //!
 //! `lifecycle` starts and stops instances, `memory` makes room, `dispatch` routes and admits, `bounds` keeps to what
-//! functions allow at once, `plan` pre-loads, `serverful` serves one-process engines, `operator` does what people ask for by hand, `succession` changes the policy.
+//! functions allow at once, `plan` pre-loads, `serverful` serves one-process engines, `operator` does what people ask for
+//! by hand, `succession` changes the policy.
 //! Ties break by id; nothing here reads a clock.
 
 pub mod book;
