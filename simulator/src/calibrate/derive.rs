@@ -7,7 +7,8 @@
 
 use super::CalibrateError;
 use super::fit::{Errors, Fit, Row, fit};
-use super::measured::{AdapterLoad, Files, Measured, ServingPoint, StepPoint};
+use super::measured::{AdapterLoad, Files, FirstPoint, Measured, ServingPoint, StepPoint};
+use crate::profile::Edge;
 
 /// A fit in words, with its errors.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +44,8 @@ pub struct Derived {
     pub adapter_disk: [f64; 2],
     /// What serving adds to a step: constant and per sequence, ps. It is part of `host_ps` and `decode_ps`.
     pub serving_ps: [u64; 2],
+    /// A request's way beside the engine, where it was measured.
+    pub edge: Option<Edge>,
     /// Extra of the first step after a backbone's load, ns.
     pub first_step_ns: u64,
     /// Fits and their errors.
@@ -79,6 +82,7 @@ pub fn derive(measured: &Measured) -> Result<Derived, CalibrateError> {
         adapter: nearest(&measured.adapters, measured.rank),
         adapter_disk: [0.0; 2],
         serving_ps: [0; 2],
+        edge: None,
         first_step_ns: measured.backbone.first_step_ns.saturating_sub(measured.backbone.usual_step_ns),
         fits: vec![
             FitNote { what: "prefill", formula: "a + b·T + c·T²", errors: prefill.errors },
@@ -94,6 +98,7 @@ pub fn derive(measured: &Measured) -> Result<Derived, CalibrateError> {
     derived.loads(measured);
     derived.mixed(measured, host);
     derived.served(measured, host);
+    derived.edge(measured, host);
     Ok(derived)
 }
 
@@ -176,6 +181,46 @@ impl Derived {
         self.decode_ps[1] += self.serving_ps[1];
         let formula = "engine's step + a + b·B";
         self.fits.push(FitNote { what: "steps behind a server", formula, errors: found.errors });
+    }
+
+    /// What a first token takes longer than its steps: half of one that is under way, then the one with its prompt.
+    fn edge(&mut self, measured: &Measured, host: f64) {
+        let [constant, row] = self.serving_ps.map(|ps| ps as f64 / PS_PER_NS);
+        let steps = |p: &FirstPoint| {
+            let bytes_of_rows = p.adapter_bytes * p.rows / (p.rows + 1);
+            let under_way = StepPoint {
+                rows: p.rows,
+                cached: p.cached,
+                adapters: p.rows,
+                adapter_bytes: bytes_of_rows,
+                ..StepPoint::default()
+            };
+            let wait = match p.rows {
+                0 => 0.0,
+                rows => (self.predict_ns(&under_way) + host + constant + row * rows as f64) / 2.0,
+            };
+            let own = StepPoint {
+                prompt: p.prompt,
+                adapters: p.rows + 1,
+                adapter_bytes: p.adapter_bytes,
+                ..under_way
+            };
+            wait + self.predict_ns(&own) + host + constant
+        };
+        let extra = |p: &FirstPoint| Row {
+            x: [1.0, p.rows as f64, p.prompt as f64],
+            y: p.ttft_ns as f64 - steps(p),
+            of: p.ttft_ns.max(1) as f64,
+        };
+        let rows: Vec<Row<3>> = measured.firsts.iter().map(extra).collect();
+        if rows.is_empty() {
+            return;
+        }
+        let found = fit(&rows);
+        let [request_ps, running_ps, token_ps] = found.k.map(|ns| (ns * PS_PER_NS).round() as u64);
+        self.edge = Some(Edge { request_ps, running_ps, token_ps });
+        let formula = "its steps + a + b·B + c·T";
+        self.fits.push(FitNote { what: "first tokens behind a server", formula, errors: found.errors });
     }
 
     fn mixed(&mut self, measured: &Measured, host: f64) {

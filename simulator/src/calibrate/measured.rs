@@ -73,6 +73,21 @@ pub struct ServingPoint {
     pub step_ns: u64,
 }
 
+/// First tokens behind a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FirstPoint {
+    /// Streams that speak meanwhile, each under an adapter.
+    pub rows: u64,
+    /// Positions that they look back on, in all.
+    pub cached: u64,
+    /// Tokens of the prompt, under an adapter of its own.
+    pub prompt: u64,
+    /// Bytes of all those adapters.
+    pub adapter_bytes: u64,
+    /// From the moment before it is sent to the first event, mean, ns.
+    pub ttft_ns: u64,
+}
+
 /// Which load of an adapter stands for one from disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Files {
@@ -158,6 +173,8 @@ pub struct Measured {
     pub bandwidths: Bandwidths,
     /// Steps as readers of a server's streams see them; empty where no server was measured.
     pub serving: Vec<ServingPoint>,
+    /// First tokens behind a server, where they were measured.
+    pub firsts: Vec<FirstPoint>,
     /// A function's code.
     pub sandbox: Option<Sandbox>,
     /// Rank that stands for all adapters.

@@ -105,6 +105,19 @@ fn step(out: &mut String, measured: &Measured, derived: &Derived) {
             engine.prefill_quantum
         );
     }
+    if let Some(edge) = derived.edge {
+        line!(
+            out,
+            "# A request's way in and its first token's way out, beside the steps; per request that the engine has."
+        );
+        line!(
+            out,
+            "edge = {{ request_ps = {}, running_ps = {}, token_ps = {} }}",
+            edge.request_ps,
+            edge.running_ps,
+            edge.token_ps
+        );
+    }
     line!(out, "\n[[step.row]]\nname = {}", quoted(&format!("calibrated,{},{}", machine.name, shape.name)));
     line!(out, "gpu = {}\nmodel = {}", quoted(&machine.name), quoted(&shape.name));
     let ([pa, pb, pc], [da, db, dc]) = (derived.prefill_ps, derived.decode_ps);

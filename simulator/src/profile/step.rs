@@ -21,6 +21,29 @@ pub struct EngineRules {
     pub prefill_quantum: u32,
 }
 
+/// What a request takes beside the engine: the way in through a server's threads and its first token's way out, which find
+/// the cores busy where the engine runs on the same ones. Picoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Edge {
+    /// Of any request.
+    pub request_ps: u64,
+    /// Per request that the engine has when it comes.
+    pub running_ps: u64,
+    /// Per prompt token.
+    pub token_ps: u64,
+}
+
+impl Edge {
+    /// The way of a request of `tokens` prompt tokens that finds `running` others, nanoseconds.
+    pub fn ns(&self, running: u64, tokens: u64) -> u64 {
+        let ps = u128::from(self.request_ps)
+            + u128::from(self.running_ps) * u128::from(running)
+            + u128::from(self.token_ps) * u128::from(tokens);
+        to_ns(ps)
+    }
+}
+
 /// Fitted step times of one (GPU, model) pair. All times are picoseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -57,6 +80,9 @@ pub struct StepProfile {
     /// The engine they were measured in; `None` leaves its rules to the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<EngineRules>,
+    /// A request's way beside the engine; nothing where it was not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edge: Option<Edge>,
 }
 
 impl StepProfile {
@@ -98,6 +124,7 @@ pub(super) struct StepFile {
     #[serde(default)]
     adapter_token_ps: u64,
     engine: Option<EngineRules>,
+    edge: Option<Edge>,
     row: Vec<StepRow>,
 }
 
@@ -119,7 +146,7 @@ struct StepRow {
 impl StepFile {
     /// The rows, each with the common parts filled in.
     pub(super) fn rows(self) -> Vec<StepProfile> {
-        let Self { source, host_ps, adapter_layer_ps, adapter_token_ps, engine, row } = self;
+        let Self { source, host_ps, adapter_layer_ps, adapter_token_ps, engine, edge, row } = self;
         let fill = |row: StepRow| StepProfile {
             name: row.name,
             gpu: row.gpu,
@@ -136,6 +163,7 @@ impl StepFile {
             adapter_layer_ps,
             adapter_token_ps,
             engine,
+            edge,
         };
         row.into_iter().map(fill).collect()
     }

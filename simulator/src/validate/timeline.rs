@@ -155,6 +155,7 @@ fn setup(system: &str, settings: &[(&str, &str)]) -> Result<Setup, RunError> {
         adapter_layer_ps: 0,
         adapter_token_ps: 0,
         engine: None,
+        edge: None,
     };
     // C needs fewer libraries and less first-inference work than A and B in both systems' bars.
     let lighter = FunctionTimes { runtime_ns: Some(2_690_000_000), kernel_ns: Some(800_000_000) };

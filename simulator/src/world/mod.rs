@@ -22,7 +22,7 @@ use coldframe_policy::core::Core;
 use coldframe_policy::event::{Action, Event, Timer};
 use coldframe_policy::log::Line;
 use coldframe_policy::spec::FunctionSpec;
-use coldframe_policy::units::{Bytes, DeviceId, FunctionId, InstanceId, Nanos};
+use coldframe_policy::units::{Bytes, DeviceId, FunctionId, InstanceId, Nanos, RequestId};
 use coldframe_traces::{Catalog, FunctionInfo, Record};
 use loads::{Link, Transfer};
 use requests::Request;
@@ -65,6 +65,7 @@ pub mod code {
 }
 
 pub(crate) enum Happening {
+    Entered { request: RequestId, function: FunctionId, prompt: u32, output: u32 },
     Gpu(u32),
     Link(u32),
     Loaded { instance: InstanceId, class: Class, function: Option<FunctionId> },
@@ -115,6 +116,8 @@ pub struct World<'a> {
     pub(crate) row_error: Option<std::io::Error>,
     pub(crate) preemptions: u64,
     arrivals: u64,
+    /// When the last request came through to the core: none overtakes another on the way.
+    entered: u64,
 }
 
 /// Sees spans of a run as they end: for a timeline. Times are ns.
@@ -190,6 +193,7 @@ impl<'a> World<'a> {
             row_error: None,
             preemptions: 0,
             arrivals: 0,
+            entered: 0,
         };
         for _ in 0..if setup.start.is_some() { 0 } else { setup.workers } {
             world.tell(Event::WorkerJoined(setup.worker_spec()));
@@ -244,6 +248,9 @@ impl<'a> World<'a> {
         debug_assert!(at >= self.now, "time never goes back");
         self.now = at;
         match happening {
+            Happening::Entered { request, function, prompt, output } => {
+                self.enter(request, function, prompt, output);
+            }
             Happening::Gpu(d) => self.gpu_due(d),
             Happening::Link(l) => self.link_due(l),
             Happening::Loaded { instance, class, function } => {
@@ -277,15 +284,32 @@ impl<'a> World<'a> {
         }
         self.collect.arrived(record.function);
         let request = self.new_request(record);
-        self.note(1, u64::from(request.0), u64::from(record.function));
-        self.tell(Event::RequestArrived {
-            request,
-            function: FunctionId(record.function),
-            prompt_tokens: record.prompt_tokens,
-            max_tokens: record.output_tokens,
-        });
-        self.settle();
+        let (function, prompt, output) =
+            (FunctionId(record.function), record.prompt_tokens, record.output_tokens);
+        let at = self.now + self.way_in(function, prompt);
+        if at == self.now {
+            self.enter(request, function, prompt, output);
+            self.settle();
+        } else {
+            self.entered = self.entered.max(at);
+            self.queue.push(self.entered, Happening::Entered { request, function, prompt, output });
+        }
         Ok(())
+    }
+
+    /// How long a request is on its way to the core, ns. Its first token's way out is in it: where the time goes makes no
+    /// difference to when it is there.
+    fn way_in(&self, function: FunctionId, prompt: u32) -> u64 {
+        let backbone = self.core.function(function).spec.backbone;
+        let Some(edge) = self.setup.models[backbone.index()].step.edge else { return 0 };
+        let running: usize = self.engines.iter().flatten().map(Engine::sequences).sum();
+        edge.ns(running as u64, u64::from(prompt))
+    }
+
+    /// A request is with the core.
+    fn enter(&mut self, request: RequestId, function: FunctionId, prompt: u32, output: u32) {
+        self.note(1, u64::from(request.0), u64::from(function.0));
+        self.tell(Event::RequestArrived { request, function, prompt_tokens: prompt, max_tokens: output });
     }
 
     /// Ends the run's time at `at` (not before now).

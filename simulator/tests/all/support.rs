@@ -60,6 +60,7 @@ pub fn model(n: u32) -> Model {
             adapter_layer_ps: 10_000_000,
             adapter_token_ps: 0,
             engine: None,
+            edge: None,
         },
     }
 }

@@ -1,35 +1,55 @@
-//! What serving costs beside the engine: a real server over HTTP, streams at once, and the time of a step as their readers
-//! see it. On a CPU the server, its readers and the engine share the same cores, so it is no small part.
+//! What serving costs beside the engine: a real server over HTTP, streams at once, the time of a step as their readers
+//! see it, and the first token of a request that comes while others speak. On a CPU the server, its readers and the engine
+//! share the same cores, so it is no small part.
 
+use crate::bench_backbone::adapters::write;
 use crate::bench_host::client::{Client, Told};
-use crate::bench_host::numbers::{median, prompt};
+use crate::bench_host::numbers::{Random, median, prompt};
 use crate::bench_host::server::{BASE, Server, Settings};
 use crate::opened::BackboneArg;
 use crate::ui::Ui;
 use anyhow::{Context, Result, anyhow, ensure};
-use coldframe_simulator::calibrate::ServingPoint;
+use coldframe_backbone::Module;
+use coldframe_backbone::model::ModelConfig;
+use coldframe_simulator::calibrate::{FirstPoint, ServingPoint};
 use std::path::Path;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// Tokens of each prompt.
 const PROMPT: usize = 32;
 /// Tokens of each answer.
 const STEPS: u32 = 64;
+/// Streams beside a request whose first token is measured, and the tokens of its prompt.
+const BESIDE: [u64; 4] = [0, 1, 3, 6];
+const PROMPTS: [usize; 3] = [32, 64, 128];
+/// Requests measured of each kind and round.
+const FIRSTS: usize = 4;
+/// Tokens of the answers beside them.
+const LONG: u32 = 160;
+/// Rank of their adapters, on q, k, v and o.
+const RANK: usize = 16;
+/// Longest pause before a request, milliseconds: it comes at any moment of a step.
+const PAUSE_MS: usize = 60;
 
-/// Measures with these numbers of streams.
+/// Measures with these numbers of streams, and first tokens beside some.
 pub fn measure(
     model: &BackboneArg,
-    vocab: u32,
+    config: &ModelConfig,
     batches: &[usize],
     scratch: &Path,
     rounds: u32,
     ui: &Ui,
-) -> Result<Vec<ServingPoint>> {
+) -> Result<(Vec<ServingPoint>, Vec<FirstPoint>)> {
+    let vocab = config.vocab as u32;
     let name = match Path::new(&model.backbone).exists() {
         true => std::path::absolute(&model.backbone)?.display().to_string(),
         false => model.backbone.clone(),
     };
-    let settings = Settings::new(&name, &scratch.join("serving"), Vec::new(), Some(model.threads()));
+    let adapters = scratch.join("serving-adapters");
+    std::fs::create_dir_all(&adapters)?;
+    let settings =
+        Settings::new(&name, &scratch.join("serving"), vec![adapters.clone()], Some(model.threads()));
     let server = Server::start(&settings)?;
     let client = Client::new(&server.url);
     let mut seen = vec![Vec::new(); batches.len()];
@@ -50,7 +70,86 @@ pub fn measure(
         cached: rows as u64 * (PROMPT as u64 + u64::from(STEPS) / 2),
         step_ns: median(steps) as u64,
     };
-    Ok(batches.iter().zip(&seen).map(point).collect())
+    let steps = batches.iter().zip(&seen).map(point).collect();
+    Ok((steps, firsts(&client, config, &adapters, rounds, ui)?))
+}
+
+/// First tokens of requests beside streams, each under an adapter of its own.
+fn firsts(
+    client: &Client,
+    config: &ModelConfig,
+    folder: &Path,
+    rounds: u32,
+    ui: &Ui,
+) -> Result<Vec<FirstPoint>> {
+    let most = BESIDE.iter().copied().max().unwrap_or(0);
+    for n in 0..=most {
+        let path = folder.join(adapter(n));
+        write(config, &path, RANK, &[Module::Q, Module::K, Module::V, Module::O], n)?;
+        client.register(&adapter(n), &path)?;
+    }
+    let vocab = config.vocab as u32;
+    let mut kinds: Vec<(u64, usize, Vec<f64>)> =
+        BESIDE.iter().flat_map(|&rows| PROMPTS.map(|tokens| (rows, tokens, Vec::new()))).collect();
+    let mut random = Random(7);
+    for round in 0..=rounds {
+        for (rows, tokens, seen) in &mut kinds {
+            ui.check()?;
+            let found = beside(client, vocab, *rows, *tokens, &mut random)?;
+            // The first round warms up.
+            if round > 0 {
+                seen.extend(found);
+            }
+        }
+    }
+    let adapter_bytes = folder.join(adapter(0)).join("adapter_model.safetensors").metadata()?.len();
+    let point = |(rows, tokens, seen): &(u64, usize, Vec<f64>)| FirstPoint {
+        rows: *rows,
+        cached: rows * (PROMPT as u64 + u64::from(LONG) / 2),
+        prompt: *tokens as u64,
+        adapter_bytes: (rows + 1) * adapter_bytes,
+        ttft_ns: (seen.iter().sum::<f64>() / seen.len().max(1) as f64) as u64,
+    };
+    Ok(kinds.iter().map(point).collect())
+}
+
+fn adapter(n: u64) -> String {
+    format!("first-{n}")
+}
+
+/// Times to the first token, ns, of some requests with prompts of so many tokens while `rows` streams speak.
+fn beside(client: &Client, vocab: u32, rows: u64, tokens: usize, random: &mut Random) -> Result<Vec<f64>> {
+    let over = AtomicBool::new(false);
+    let seeds: Vec<u64> = (0..rows).map(|_| random.next()).collect();
+    std::thread::scope(|scope| {
+        let stream = |n: u64, mut seed: u64| {
+            while !over.load(Ordering::Relaxed) {
+                client.complete(&adapter(n + 1), &prompt(vocab, PROMPT, seed), LONG).answered()?;
+                seed += 1;
+            }
+            anyhow::Ok(())
+        };
+        let streams: Vec<_> =
+            seeds.iter().zip(0..).map(|(&seed, n)| scope.spawn(move || stream(n, seed))).collect();
+        let mut measured = || -> Result<Vec<f64>> {
+            // All of them speak by then.
+            std::thread::sleep(Duration::from_millis(60 * rows + 20));
+            let mut seen = Vec::with_capacity(FIRSTS);
+            for _ in 0..FIRSTS {
+                std::thread::sleep(Duration::from_millis(random.below(PAUSE_MS) as u64));
+                let told =
+                    client.complete(&adapter(0), &prompt(vocab, tokens, random.next()), 1).answered()?;
+                seen.push(told.ttft.as_nanos() as f64);
+            }
+            Ok(seen)
+        };
+        let seen = measured();
+        over.store(true, Ordering::Relaxed);
+        for stream in streams {
+            stream.join().map_err(|_| anyhow!("a stream's thread panicked"))??;
+        }
+        seen
+    })
 }
 
 /// Nanoseconds of a step while all streams speak.
