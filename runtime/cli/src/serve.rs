@@ -4,7 +4,7 @@ use crate::ui::Ui;
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use coldframe_host::auth::Secret;
-use coldframe_host::host::{BackboneConfig, Host, HostConfig, LoraModule, Reloaded, Reloader};
+use coldframe_host::host::{BackboneConfig, Host, HostConfig, LoraModule, Reloaded, Reloader, answering};
 use coldframe_sandbox::Compiler;
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -173,7 +173,11 @@ pub fn run(args: ServeArgs, ui: &Ui) -> Result<()> {
     let relog = log(&config.log)?;
     let program = std::env::current_exe().context("this program's own path, to compile components with")?;
     let compiler = Compiler { program, args: vec![OsString::from(COMPILE)] };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        // The host's loads and engine are on threads of their own, started from this one.
+        .on_thread_start(answering)
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let host = Host::start(config, Some(compiler)).await?;
         let scheme = if secure { "https" } else { "http" };

@@ -24,6 +24,7 @@ use crate::catalog::Catalog;
 use crate::http::app::{App, Behind, Settings};
 use crate::http::{auth, server, tls};
 use crate::live::core::{BackboneInfo, Budget, EventLog, Live, LiveOptions, Machine, MachineOptions};
+use crate::live::loaders::Loaders;
 use crate::live::logs::Logs;
 use crate::live::model::ModelOptions;
 use crate::meter::{DevicePrice, Prices};
@@ -50,6 +51,8 @@ use tokio::task::JoinHandle;
 
 /// Largest adapter that a one-process policy makes room for, bytes.
 const ADAPTER_SLOT: u64 = 64 << 20;
+/// Loads at once. Some wait for a disk or for a child that compiles, so more than there may be cores; arbitrary.
+const LOADERS: usize = 4;
 /// Bytes of the event log.
 const EVENT_LOG_BYTES: u64 = 1 << 30;
 
@@ -163,6 +166,7 @@ impl Host {
             compiler: Arc::new(components.clone()),
             state: Arc::new(StoreState(store.state())),
             logs: logs.clone(),
+            loaders: Loaders::start(LOADERS).map_err(io("the threads that load"))?,
         });
         let ledger = Ledger::start(store.journal(), Book::Ledger);
         let backbones = open_backbones(&config, &machine, clock.wall_ms()).await?;

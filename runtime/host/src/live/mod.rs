@@ -14,6 +14,7 @@ mod generation;
 mod guest;
 mod hook;
 mod line;
+pub mod loaders;
 pub mod logs;
 pub mod model;
 mod reply;

@@ -9,6 +9,7 @@ use coldframe_host::live::ModelOptions;
 use coldframe_host::live::core::{
     ArtifactSource, BackboneInfo, Budget, Live, LiveOptions, Machine, MachineOptions, NoCode, Unwatched,
 };
+use coldframe_host::live::loaders::Loaders;
 use coldframe_host::live::logs::Logs;
 use coldframe_host::live::resident::load_adapter;
 use coldframe_host::live::state::MemoryState;
@@ -53,6 +54,7 @@ async fn three_functions_with_room_for_one_answer_as_alone() {
         compiler: Arc::new(NoCode),
         state: Arc::new(MemoryState::default()),
         logs: Arc::new(Logs::default()),
+        loaders: Loaders::start(2).expect("threads"),
     });
     let measured = machine.measure(BackboneId(0), 16, Duration::from_secs(2)).await.expect("it answers");
     assert!(measured.t0 > Duration::ZERO && measured.adapter_bytes_per_s > 0);

@@ -10,6 +10,7 @@ use crate::call::{Answer, Call, Later, Prompt, Work};
 use crate::live::Before;
 use crate::live::code::Code;
 use crate::live::engine::Meter;
+use crate::live::loaders::Loaders;
 use crate::live::logs::Logs;
 use crate::live::model::{Model, ModelOptions};
 use crate::live::resident::{Loaded, Resident, load_adapter};
@@ -79,6 +80,8 @@ pub struct MachineOptions {
     pub state: Arc<dyn StateStore>,
     /// What functions' code logs.
     pub logs: Arc<Logs>,
+    /// Where loads run.
+    pub loaders: Loaders,
 }
 
 /// See the module. Its clones are the same machine.
@@ -91,6 +94,7 @@ struct Inner {
     compiler: Arc<dyn Compiler>,
     state: Arc<dyn StateStore>,
     logs: Arc<Logs>,
+    loaders: Loaders,
     tenants: Mutex<BTreeMap<String, u32>>,
     staged: Mutex<BTreeMap<FunctionKey, Arc<Vec<Loaded>>>>,
 }
@@ -121,13 +125,6 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, String> + Send + 'static,
-) -> Result<T, String> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(format!("the load failed: {error}")))
-}
-
 impl Machine {
     /// A machine with nothing open.
     pub fn new(options: MachineOptions) -> Self {
@@ -143,6 +140,7 @@ impl Machine {
             compiler: options.compiler,
             state: options.state,
             logs: options.logs,
+            loaders: options.loaders,
             tenants: Mutex::default(),
             staged: Mutex::default(),
         }))
@@ -164,7 +162,8 @@ impl Machine {
             return Ok(model);
         }
         let options = slot.options.clone();
-        let model = blocking(move || Model::open(options).map_err(|error| error.to_string())).await?;
+        let model =
+            self.0.loaders.run(move || Model::open(options).map_err(|error| error.to_string())).await?;
         let model = Arc::new(model);
         *lock(&slot.open) = Arc::downgrade(&model);
         Ok(model)
@@ -199,7 +198,7 @@ impl Machine {
     ) -> Result<Estimates, String> {
         let model = self.open(backbone).await?;
         let path = model.path.clone();
-        let rate = blocking(move || read_rate(&path)).await;
+        let rate = self.0.loaders.run(move || read_rate(&path)).await;
         let opening = model.opening.total();
         // Where the files can't be read again, opening them was the reading.
         let rate = rate.unwrap_or_else(|_| rate_of(model.mapped_bytes(), opening));
@@ -268,9 +267,11 @@ impl Machine {
         for record in &generation.adapters {
             let path = self.0.source.adapter_dir(record).await?;
             let (model, name) = (model.clone(), record.name.clone());
-            let loaded =
-                blocking(move || load_adapter(&model, &name, &path).map_err(|error| error.to_string()))
-                    .await?;
+            let loaded = self
+                .0
+                .loaders
+                .run(move || load_adapter(&model, &name, &path).map_err(|error| error.to_string()))
+                .await?;
             let found = loaded.adapter.generation().to_string();
             if !record.generation.is_empty() && found != record.generation {
                 return Err(format!(
@@ -393,8 +394,10 @@ impl Executors for Machine {
             let file = machine.0.source.module(&module).await?;
             let read = start.elapsed();
             let compiler = machine.0.compiler.clone();
-            let code =
-                blocking(move || compiler.compile(&function.key.names, &module, &file, &generation.settings));
+            let code = machine
+                .0
+                .loaders
+                .run(move || compiler.compile(&function.key.names, &module, &file, &generation.settings));
             let held: Held = Arc::new(CodeLease(code.await?));
             Ok(Arrived { held, from: Tier::Disk, read, load: start.elapsed() - read })
         })
