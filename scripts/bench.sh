@@ -47,7 +47,10 @@ case "$name" in
         ;;
     sandbox)
         cargo build --release --locked --bin coldframe >&2
-        exec "${CARGO_TARGET_DIR:-target}/release/coldframe" bench-sandbox "$@"
+        coldframe="${CARGO_TARGET_DIR:-target}/release/coldframe"
+        model="${COLDFRAME_MODEL:-smollm2-135m-instruct}"
+        [ -e "$model" ] || "$coldframe" backbone pull "$model" >&2
+        exec "$coldframe" bench-sandbox --backbone "$model" "$@"
         ;;
     host)
         cargo build --release --locked --bin coldframe >&2

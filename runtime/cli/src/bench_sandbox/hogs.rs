@@ -14,7 +14,7 @@ use tokio::runtime::Runtime;
 const BUDGET_HOG: &[u8] = include_bytes!("../../../../functions/budget-hog/budget-hog.wasm");
 
 /// Misdeeds of `functions/budget-hog`, and the word each ends with.
-const MISDEEDS: [(&str, &str); 11] = [
+pub const MISDEEDS: [(&str, &str); 11] = [
     ("infinite-loop", "out_of_fuel"),
     ("memory-bomb", "memory"),
     ("deep-recursion", "stack"),

@@ -1,10 +1,12 @@
 //! `coldframe bench-sandbox`: the figures of the sandbox's promises (docs/spec.md); the last line is one JSON object.
 //!
-//! Guests are those of `runtime/sandbox/guests` and `functions/budget-hog`; the model behind them says nothing for ever, so that the sandbox alone is
-//! measured. Ratios compare with bare wasmtime in the same run. What is not measured is left out.
+//! Guests are those of `runtime/sandbox/guests` and `functions/budget-hog`; the model behind them says nothing for ever, so that
+//! the sandbox alone is measured. Ratios compare with bare wasmtime in the same run. With a backbone what a tenant of a whole
+//! server feels is measured too. What is not measured is left out.
 
 mod hogs;
 mod neighbours;
+mod served;
 pub mod stage;
 
 use crate::ui::{Ui, print};
@@ -14,6 +16,7 @@ use coldframe_sandbox::yardstick::Bare;
 use coldframe_sandbox::{Function, Grants, Limits, Sandbox, SandboxOptions};
 use serde_json::{Map, Value, json};
 use stage::{Stage, call, request};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// The smallest guest.
@@ -40,10 +43,19 @@ pub struct BenchArgs {
     /// Rounds with and without the hog, in turns
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// A model, as in `serve`: also measure what a tenant of a server with it feels of hogs
+    #[arg(long, value_name = "NAME|PATH")]
+    backbone: Option<String>,
+    /// Slices of four seconds beside the hogs there, and as many without
+    #[arg(long, default_value_t = 15, requires = "backbone")]
+    slices: usize,
+    /// Folder of the example functions
+    #[arg(long, default_value = "functions", value_name = "FOLDER", requires = "backbone")]
+    functions: PathBuf,
 }
 
 /// Measures and prints.
-pub fn run(args: BenchArgs, _ui: &Ui) -> Result<()> {
+pub fn run(args: BenchArgs, ui: &Ui) -> Result<()> {
     ensure!(args.calls > 0 && args.seconds > 0 && args.rounds > 0, "every count must be at least 1");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let sandbox = Sandbox::new(SandboxOptions { calls: LIVE + 64, ..SandboxOptions::default() })?;
@@ -54,6 +66,10 @@ pub fn run(args: BenchArgs, _ui: &Ui) -> Result<()> {
     let hogs = hogs::Hogs::load(&runtime, &sandbox)?;
     hogs::measure(&runtime, &hogs, &mut figures)?;
     neighbours::measure(&args, &runtime, &sandbox, &hogs, &mut figures)?;
+    drop((hogs, sandbox, runtime));
+    if let Some(model) = &args.backbone {
+        served::measure(model, &args.functions, args.slices, ui, &mut figures)?;
+    }
     print(&format!("{}\n", Value::Object(figures)))
 }
 

@@ -52,8 +52,8 @@ pub fn measure(
     let calls = shift("calls", &mut alone.calls, &mut beside.calls)?;
     let tokens = shift("tokens", &mut alone.tokens, &mut beside.tokens)?;
     print(&format!("{hogged} misdeeds beside them\n"))?;
-    figures.insert("neighbour_p99_shift".to_owned(), json!(round(calls)));
-    figures.insert("neighbour_token_p99_shift".to_owned(), json!(round(tokens)));
+    figures.insert("neighbour_bare_call_p99_shift".to_owned(), json!(round(calls)));
+    figures.insert("neighbour_bare_token_p99_shift".to_owned(), json!(round(tokens)));
     Ok(())
 }
 

@@ -1,0 +1,136 @@
+//! What a tenant of a real server feels of hogs: a function with code and a token hook that streams from the model, called
+//! again and again, while another function breaks one limit after the other.
+//!
+//! Slices with the hogs and without follow each other, so that both see the same machine. A hog may use the model as any
+//! tenant may; `generation-flood` does, up to its limit.
+
+use super::hogs::MISDEEDS;
+use super::round;
+use crate::bench_host::client::{Client, Outcome};
+use crate::bench_host::numbers::quantile;
+use crate::bench_host::server::{Server, Settings};
+use crate::ui::{Ui, print};
+use anyhow::{Context, Result, ensure};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Length of a slice.
+const SLICE: Duration = Duration::from_secs(4);
+/// Time between the end of a call and the next one.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Tokens of an answer.
+const TOKENS: u32 = 16;
+/// What is asked.
+const QUESTION: &str = "What do penguins eat?";
+
+/// Milliseconds of one kind of slice.
+#[derive(Default)]
+struct Felt {
+    calls: Vec<f64>,
+    firsts: Vec<f64>,
+    gaps: Vec<f64>,
+}
+
+impl Felt {
+    fn call(&mut self, client: &Client) -> Result<()> {
+        let start = Instant::now();
+        let told = client.chat("neighbour", QUESTION, TOKENS).answered()?;
+        self.calls.push(start.elapsed().as_secs_f64() * 1e3);
+        self.firsts.push(told.ttft_ms());
+        self.gaps.extend(told.at.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64() * 1e3));
+        Ok(())
+    }
+
+    fn slice(&mut self, client: &Client) -> Result<()> {
+        let until = Instant::now() + SLICE;
+        while Instant::now() < until {
+            self.call(client)?;
+            std::thread::sleep(PAUSE);
+        }
+        Ok(())
+    }
+}
+
+/// Measures on a server with this model; `functions` is the folder of the examples.
+pub fn measure(
+    model: &str,
+    functions: &Path,
+    slices: usize,
+    ui: &Ui,
+    figures: &mut Map<String, Value>,
+) -> Result<()> {
+    let functions = std::path::absolute(functions)?;
+    let home = tempfile::tempdir()?;
+    let settings = Settings::new(model, &home.path().join("data"), vec![functions.clone()], None);
+    let server = Server::start(&settings)?;
+    let client = Client::new(&server.url);
+    register(&client, &functions, "neighbour", "guardrail", json!({"capabilities": ["state"]}))?;
+    register(&client, &functions, "hog", "budget-hog", json!({"memory_limit_mb": 16, "fuel": 200_000_000}))?;
+    let (mut alone, mut beside) = (Felt::default(), Felt::default());
+    let mut ends = BTreeMap::new();
+    // Once for the loads and the compiled code of both.
+    Felt::default().call(&client)?;
+    hogging(&client, &AtomicBool::new(true), &mut BTreeMap::new());
+    for _ in 0..slices {
+        ui.check()?;
+        alone.slice(&client)?;
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let hog = scope.spawn(|| hogging(&client, &stop, &mut ends));
+            let felt = beside.slice(&client);
+            stop.store(true, Ordering::Relaxed);
+            hog.join().map_err(|_| anyhow::anyhow!("the hog's thread panicked"))?;
+            felt
+        })?;
+    }
+    let told: Vec<_> = ends.iter().map(|(end, count)| format!("{end} {count}")).collect();
+    print(&format!("ends of the hog beside a model's tenant: {}\n", told.join(", ")))?;
+    let calls = shift("calls", &alone.calls, &beside.calls)?;
+    shift("first tokens", &alone.firsts, &beside.firsts)?;
+    let gaps = shift("tokens", &alone.gaps, &beside.gaps)?;
+    figures.insert("neighbour_p99_shift".to_owned(), json!(round(calls)));
+    figures.insert("neighbour_gap_p99_shift".to_owned(), json!(round(gaps)));
+    Ok(())
+}
+
+fn register(client: &Client, functions: &Path, name: &str, example: &str, settings: Value) -> Result<()> {
+    let uri = |path: &Path| format!("file://{}", path.display());
+    let body = json!({
+        "adapters": [{"uri": uri(&functions.join("adapters/pirate"))}],
+        "module": {"uri": uri(&functions.join(example).join(format!("{example}.wasm")))},
+        "settings": settings,
+    });
+    client.good("PUT", &format!("/admin/v1/functions/{name}"), &body).with_context(|| example.to_owned())?;
+    Ok(())
+}
+
+/// Every misdeed in turn, each at least once, until told to stop.
+fn hogging(client: &Client, stop: &AtomicBool, ends: &mut BTreeMap<String, usize>) {
+    for (count, (misdeed, _)) in MISDEEDS.iter().cycle().enumerate() {
+        if stop.load(Ordering::Relaxed) && count >= MISDEEDS.len() {
+            return;
+        }
+        let end = match client.chat("hog", misdeed, TOKENS) {
+            Outcome::Answered(_) => "answered".to_owned(),
+            Outcome::Refused { code, .. } => code,
+            Outcome::Lost(_) => "ended in its stream".to_owned(),
+        };
+        *ends.entry(end).or_default() += 1;
+    }
+}
+
+/// How much later the 99th percentile is beside the hogs.
+fn shift(what: &str, alone: &[f64], beside: &[f64]) -> Result<f64> {
+    ensure!(!alone.is_empty() && !beside.is_empty(), "no neighbour's {what} were measured");
+    for (name, share) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99)] {
+        let (alone, beside) = (quantile(alone, share), quantile(beside, share));
+        print(&format!(
+            "a tenant's {what} on the model, {name}: {alone:.2} ms alone, {beside:.2} ms beside hogs\n"
+        ))?;
+    }
+    print(&format!("({} and {} {what})\n", alone.len(), beside.len()))?;
+    Ok(quantile(beside, 0.99) / quantile(alone, 0.99) - 1.0)
+}
