@@ -73,6 +73,9 @@ pub trait Executor: Send {
     /// What it runs on, in words: `cpu (avx512-vnni, 2 threads)`.
     fn device(&self) -> String;
 
+    /// Called once by the thread that will run every step, where one thread does.
+    fn settle(&self) {}
+
     /// Bytes of one KV page.
     fn page_bytes(&self) -> u64;
 

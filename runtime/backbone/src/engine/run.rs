@@ -100,6 +100,11 @@ impl Engine {
         self.swapped
     }
 
+    /// Called once by the thread that will run every step, where one thread does: it may get a core of its own.
+    pub fn settle(&self) {
+        self.executor.settle();
+    }
+
     /// Whether a step would do nothing: there may still be sequences held back.
     pub fn is_idle(&self) -> bool {
         self.running.is_empty() && self.lanes.len() == 0 && self.events.is_empty()

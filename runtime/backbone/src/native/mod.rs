@@ -5,6 +5,7 @@
 //! it is batched with, however its prompt is cut into chunks, and however many threads there are.
 
 mod attention;
+mod cores;
 mod forward;
 mod ops;
 mod pages;
@@ -148,6 +149,10 @@ impl Executor for Native {
             KvFormat::Q8 => "q8",
         };
         format!("cpu ({}, {} threads, {kv} KV)", crate::kernels::features().tier, self.team.threads())
+    }
+
+    fn settle(&self) {
+        cores::keep(0, self.team.threads());
     }
 
     fn page_bytes(&self) -> u64 {

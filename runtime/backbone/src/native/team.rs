@@ -206,6 +206,7 @@ impl std::fmt::Debug for Team {
 
 /// A worker's life: wait for a job, run it, say so.
 fn serve(shared: &Shared, index: usize) {
+    super::cores::keep(index, shared.threads);
     let mut seen = 0;
     loop {
         shared.wait(|| shared.epoch.load(Ordering::Acquire) != seen);

@@ -1,8 +1,10 @@
 //! What a tenant of a real server feels of hogs: a function with code and a token hook that streams from the model, called
 //! again and again, while another function breaks one limit after the other.
 //!
-//! Slices with the hogs and without follow each other, so that both see the same machine. A hog may use the model as any
-//! tenant may; `generation-flood` does, up to its limit.
+//! Slices with the hogs and without follow each other, so that both see the same machine. The hog's caller stands for
+//! another machine: it takes only what all others leave of the cores. A hog may use the model as any tenant may:
+//! `generation-flood` and `trap-in-hook` do, and what the engine computes for them others wait for. So they are measured
+//! apart from those that only break limits.
 
 use super::hogs::MISDEEDS;
 use super::round;
@@ -11,6 +13,7 @@ use crate::bench_host::numbers::quantile;
 use crate::bench_host::server::{Server, Settings};
 use crate::ui::{Ui, print};
 use anyhow::{Context, Result, ensure};
+use coldframe_host::live::threads::idling;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,6 +28,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 const TOKENS: u32 = 16;
 /// What is asked.
 const QUESTION: &str = "What do penguins eat?";
+/// Misdeeds for which the engine computes.
+const GENERATING: [&str; 2] = ["generation-flood", "trap-in-hook"];
 
 /// Milliseconds of one kind of slice.
 #[derive(Default)]
@@ -69,31 +74,47 @@ pub fn measure(
     let client = Client::new(&server.url);
     register(&client, &functions, "neighbour", "guardrail", json!({"capabilities": ["state"]}))?;
     register(&client, &functions, "hog", "budget-hog", json!({"memory_limit_mb": 16, "fuel": 200_000_000}))?;
-    let (mut alone, mut beside) = (Felt::default(), Felt::default());
+    let kinds: [(&str, &str, Vec<&str>); 2] = [
+        ("hogs", "", names(|_| true)),
+        ("hogs that do not generate", "_of_limits", names(|name| !GENERATING.contains(&name))),
+    ];
+    let mut alone = Felt::default();
+    let mut beside = kinds.each_ref().map(|_| Felt::default());
     let mut ends = BTreeMap::new();
     // Once for the loads and the compiled code of both.
     Felt::default().call(&client)?;
-    hogging(&client, &AtomicBool::new(true), &mut BTreeMap::new());
+    hogging(&client, &kinds[0].2, &AtomicBool::new(true), &mut BTreeMap::new());
     for _ in 0..slices {
         ui.check()?;
         alone.slice(&client)?;
-        let stop = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let hog = scope.spawn(|| hogging(&client, &stop, &mut ends));
-            let felt = beside.slice(&client);
-            stop.store(true, Ordering::Relaxed);
-            hog.join().map_err(|_| anyhow::anyhow!("the hog's thread panicked"))?;
-            felt
-        })?;
+        for ((_, _, misdeeds), beside) in kinds.iter().zip(&mut beside) {
+            let stop = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                let hog = scope.spawn(|| {
+                    idling();
+                    hogging(&client, misdeeds, &stop, &mut ends);
+                });
+                let felt = beside.slice(&client);
+                stop.store(true, Ordering::Relaxed);
+                hog.join().map_err(|_| anyhow::anyhow!("the hog's thread panicked"))?;
+                felt
+            })?;
+        }
     }
     let told: Vec<_> = ends.iter().map(|(end, count)| format!("{end} {count}")).collect();
     print(&format!("ends of the hog beside a model's tenant: {}\n", told.join(", ")))?;
-    let calls = shift("calls", &alone.calls, &beside.calls)?;
-    shift("first tokens", &alone.firsts, &beside.firsts)?;
-    let gaps = shift("tokens", &alone.gaps, &beside.gaps)?;
-    figures.insert("neighbour_p99_shift".to_owned(), json!(round(calls)));
-    figures.insert("neighbour_gap_p99_shift".to_owned(), json!(round(gaps)));
+    for ((what, key, _), beside) in kinds.iter().zip(&beside) {
+        let calls = shift("calls", what, &alone.calls, &beside.calls)?;
+        shift("first tokens", what, &alone.firsts, &beside.firsts)?;
+        let gaps = shift("tokens", what, &alone.gaps, &beside.gaps)?;
+        figures.insert(format!("neighbour{key}_p99_shift"), json!(round(calls)));
+        figures.insert(format!("neighbour{key}_gap_p99_shift"), json!(round(gaps)));
+    }
     Ok(())
+}
+
+fn names(wanted: impl Fn(&str) -> bool) -> Vec<&'static str> {
+    MISDEEDS.iter().map(|(name, _)| *name).filter(|name| wanted(name)).collect()
 }
 
 fn register(client: &Client, functions: &Path, name: &str, example: &str, settings: Value) -> Result<()> {
@@ -107,10 +128,10 @@ fn register(client: &Client, functions: &Path, name: &str, example: &str, settin
     Ok(())
 }
 
-/// Every misdeed in turn, each at least once, until told to stop.
-fn hogging(client: &Client, stop: &AtomicBool, ends: &mut BTreeMap<String, usize>) {
-    for (count, (misdeed, _)) in MISDEEDS.iter().cycle().enumerate() {
-        if stop.load(Ordering::Relaxed) && count >= MISDEEDS.len() {
+/// The misdeeds in turn, each at least once, until told to stop.
+fn hogging(client: &Client, misdeeds: &[&str], stop: &AtomicBool, ends: &mut BTreeMap<String, usize>) {
+    for (count, misdeed) in misdeeds.iter().cycle().enumerate() {
+        if stop.load(Ordering::Relaxed) && count >= misdeeds.len() {
             return;
         }
         let end = match client.chat("hog", misdeed, TOKENS) {
@@ -123,12 +144,12 @@ fn hogging(client: &Client, stop: &AtomicBool, ends: &mut BTreeMap<String, usize
 }
 
 /// How much later the 99th percentile is beside the hogs.
-fn shift(what: &str, alone: &[f64], beside: &[f64]) -> Result<f64> {
+fn shift(what: &str, whom: &str, alone: &[f64], beside: &[f64]) -> Result<f64> {
     ensure!(!alone.is_empty() && !beside.is_empty(), "no neighbour's {what} were measured");
     for (name, share) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99)] {
         let (alone, beside) = (quantile(alone, share), quantile(beside, share));
         print(&format!(
-            "a tenant's {what} on the model, {name}: {alone:.2} ms alone, {beside:.2} ms beside hogs\n"
+            "a tenant's {what} on the model, {name}: {alone:.2} ms alone, {beside:.2} ms beside {whom}\n"
         ))?;
     }
     print(&format!("({} and {} {what})\n", alone.len(), beside.len()))?;

@@ -203,7 +203,7 @@ fn this_machine_can_be_measured() {
         ["--quick", "--batch", "4", "--price-per-hour", "0.1", "--out", "p.toml", "--html", "p.html"];
     let found = place.works(&[&["--json", "calibrate", "--backbone", &model], &options[..]].concat());
     let found: Value = serde_json::from_str(&found).expect("JSON");
-    assert!(found["fits"].as_array().is_some_and(|fits| fits.len() == 6), "{found}");
+    assert!(found["fits"].as_array().is_some_and(|fits| fits.len() == 7), "{found}");
     assert!(place.text("p.html").contains("Prefill"));
     place.good(&["replay", "--trace", "calls.csv", "--sort", "--profile", "p.toml", "--policy", "coldframe"]);
 }

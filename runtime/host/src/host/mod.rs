@@ -19,11 +19,9 @@ mod reload;
 mod scene;
 mod start;
 mod state;
-mod threads;
 
 pub use config::{
     ArtifactsConfig, BackboneConfig, ConfigError, EngineConfig, HostConfig, LimitsConfig, LoraModule,
 };
 pub use reload::{Reloaded, Reloader};
 pub use start::{Host, StartError};
-pub use threads::answering;

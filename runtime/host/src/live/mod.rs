@@ -23,6 +23,7 @@ pub mod run;
 pub mod single;
 mod speak;
 pub mod state;
+pub mod threads;
 mod tools;
 
 pub use line::{Before, Events};

@@ -16,6 +16,7 @@ use crate::live::model::{Model, ModelOptions};
 use crate::live::resident::{Loaded, Resident, load_adapter};
 use crate::live::run::{Ending, Outcome, Place, start_call};
 use crate::live::state::StateStore;
+use crate::live::threads::soon;
 use crate::records::{AdapterRecord, ModuleRecord, Names, Settings};
 use coldframe_backbone::executor::PAGE_TOKENS;
 use coldframe_backbone::kv::TenantId;
@@ -270,7 +271,7 @@ impl Machine {
             let loaded = self
                 .0
                 .loaders
-                .run(move || load_adapter(&model, &name, &path).map_err(|error| error.to_string()))
+                .run(move || soon(|| load_adapter(&model, &name, &path)).map_err(|error| error.to_string()))
                 .await?;
             let found = loaded.adapter.generation().to_string();
             if !record.generation.is_empty() && found != record.generation {

@@ -109,6 +109,7 @@ impl Desk {
     }
 
     pub(super) fn run(mut self) {
+        self.engine.settle();
         self.publish();
         while !self.shared.closing.load(Ordering::SeqCst) {
             let open = self.take_all();

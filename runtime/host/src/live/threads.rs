@@ -4,14 +4,12 @@
 //! to all. Answering a call takes a fraction of a millisecond, which should come at once; answering thousands of them a
 //! second, each cheap, must not stop every tenant's tokens. So these threads ask for short turns, which the kernel gives
 //! early, and have a low weight, which bounds their share while the engine works. Threads inherit the weight of the one that
-//! makes them: those that load, and with them the engine's, are made before ([`crate::live::loaders`]).
+//! makes them: those that load, and with them the engine's, are made before ([`super::loaders`]).
 
 /// Their niceness: a tenth of the usual weight.
-#[cfg(target_os = "linux")]
 const NICE: i32 = 10;
 
 /// Their turn, nanoseconds, where the kernel takes such wishes (Linux 6.12): its shortest.
-#[cfg(target_os = "linux")]
 const TURN_NS: u64 = 100_000;
 
 /// What `sched_setattr` reads.
@@ -29,16 +27,36 @@ struct Attributes {
 }
 
 /// Makes the calling thread one that answers. A kernel that refuses leaves it as it is, and nothing depends on it.
+pub fn answering() {
+    ask(NICE, TURN_NS);
+}
+
+/// Makes the calling thread one that takes only what all others leave. For a benchmark's callers that stand for another
+/// machine's.
+pub fn idling() {
+    ask(19, 0);
+}
+
+/// Does work that a caller waits for in short turns, which come early, with the weight that the thread has.
+pub fn soon<T>(work: impl FnOnce() -> T) -> T {
+    let nice = niceness();
+    ask(nice, TURN_NS);
+    let done = work();
+    ask(nice, 0);
+    done
+}
+
+/// Asks for a weight and a turn of the calling thread; a turn of 0 is the kernel's own.
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "libc has no function for this call")]
-pub fn answering() {
+fn ask(nice: i32, turn_ns: u64) {
     let attributes = Attributes {
         size: size_of::<Attributes>() as u32,
         policy: libc::SCHED_OTHER as u32,
         flags: 0,
-        nice: NICE,
+        nice,
         priority: 0,
-        runtime: TURN_NS,
+        runtime: turn_ns,
         deadline: 0,
         period: 0,
     };
@@ -46,13 +64,26 @@ pub fn answering() {
     unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
 }
 
+/// The calling thread's.
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "a system call")]
+fn niceness() -> i32 {
+    // SAFETY: reads a number of the calling thread, which is what 0 stands for.
+    unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }
+}
+
 /// Elsewhere threads are left as they are.
 #[cfg(not(target_os = "linux"))]
-pub fn answering() {}
+fn ask(_: i32, _: u64) {}
+
+#[cfg(not(target_os = "linux"))]
+fn niceness() -> i32 {
+    0
+}
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use super::{NICE, answering};
+    use super::{NICE, answering, soon};
     use crate::live::loaders::Loaders;
 
     fn nice() -> i32 {
@@ -60,6 +91,18 @@ mod tests {
         // The name may have spaces; niceness is field 19, the 17th after it.
         let after = text.rsplit_once(") ").expect("a name in parentheses").1;
         after.split(' ').nth(16).expect("so many fields").parse().expect("a number")
+    }
+
+    #[test]
+    fn short_turns_leave_the_weight() {
+        let usual = nice();
+        assert_eq!((soon(nice), nice()), (usual, usual));
+        let answers = std::thread::spawn(|| {
+            answering();
+            (nice(), soon(nice), nice())
+        });
+        let low = NICE.max(usual);
+        assert_eq!(answers.join().expect("a thread that ends"), (low, low, low));
     }
 
     #[test]
