@@ -37,6 +37,8 @@ pub struct StepCost {
     pub adapters: u64,
     /// Per token that runs under an adapter.
     pub adapter_token: u64,
+    /// Per sequence that gets a token, in any step.
+    pub serving_row: u64,
     /// Thousandths added for process isolation.
     pub isolation_permille: u64,
 }
@@ -231,7 +233,7 @@ impl Engine {
     fn step_work(&self) -> u64 {
         let c = &self.cost;
         c.decode_a
-            + c.decode_b * self.rows_running()
+            + (c.decode_b + c.serving_row) * self.rows_running()
             + c.decode_c * self.cached
             + c.host
             + self.adapter_work(0)
@@ -416,7 +418,8 @@ impl Engine {
         }
         let c = &self.cost;
         let adapters = self.adapter_work(self.adapter_prompt());
-        let work = c.prefill(tokens, rows, squares) + c.decode_c * self.cached + c.host + adapters;
+        let beside = c.serving_row * rows + c.decode_c * self.cached;
+        let work = c.prefill(tokens, rows, squares) + beside + c.host + adapters;
         Some(c.isolated(work))
     }
 

@@ -250,10 +250,12 @@ impl Setup {
         if self.policy.loader.fast { self.cold.adapter_fast_ns } else { self.cold.adapter_fixed_ns }
     }
 
-    /// An adapter of so many bytes from disk into a running engine, ns.
-    pub fn adapter_disk_ns(&self, bytes: Bytes) -> u64 {
+    /// An adapter of so many bytes from disk into a running engine, ns; `busy` where it has sequences meanwhile.
+    pub fn adapter_disk_ns(&self, bytes: Bytes, busy: bool) -> u64 {
         let moving = self.cold.adapter_disk_bytes_per_s.map_or(0, |rate| transfer_ns(bytes.0, rate));
-        self.cold.adapter_disk_ns + moving
+        let idle = self.cold.adapter_disk_ns + moving;
+        let longer = self.cold.adapter_busy_permille.filter(|_| busy).unwrap_or(1000);
+        idle.saturating_mul(u64::from(longer)) / 1000
     }
 
     /// One transfer from disk to the device at most, bytes per second.
@@ -289,6 +291,7 @@ impl Setup {
             host: s.host_ps,
             adapters: s.adapter_layer_ps * u64::from(model.profile.layers),
             adapter_token: s.adapter_token_ps,
+            serving_row: s.serving_row_ps,
             isolation_permille: isolation,
         }
     }

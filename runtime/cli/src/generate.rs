@@ -186,7 +186,10 @@ fn engine(args: &GenerateArgs, opened: &Opened, pack: Arc<Pack>, prompt: usize) 
     let pages = positions.div_ceil(PAGE_TOKENS);
     let options = NativeOptions { threads: args.model.threads(), pages, kv: args.model.kv() };
     let native = Native::new(pack, options)?;
-    Ok(Engine::new(Box::new(native), EngineOptions::default())?)
+    let engine = Engine::new(Box::new(native), EngineOptions::default())?;
+    // This thread steps it, and the process ends with the answer.
+    engine.settle();
+    Ok(engine)
 }
 
 /// Steps until the answer ends, showing text as it comes.

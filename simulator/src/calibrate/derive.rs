@@ -7,7 +7,7 @@
 
 use super::CalibrateError;
 use super::fit::{Errors, Fit, Row, fit};
-use super::measured::{AdapterLoad, Files, FirstPoint, Measured, ServingPoint, StepPoint};
+use super::measured::{AdapterLoad, Files, FirstPoint, Measured, ServedLoad, ServingPoint, StepPoint};
 use crate::profile::Edge;
 
 /// A fit in words, with its errors.
@@ -42,7 +42,9 @@ pub struct Derived {
     pub adapter: AdapterLoad,
     /// An adapter from disk: constant, ns; and ns a byte in memory.
     pub adapter_disk: [f64; 2],
-    /// What serving adds to a step: constant and per sequence, ps. It is part of `host_ps` and `decode_ps`.
+    /// How much longer that takes while the engine steps: 1 where nothing tells.
+    pub adapter_busy: f64,
+    /// What serving adds to a step: constant, which is part of `host_ps`, and per sequence, ps.
     pub serving_ps: [u64; 2],
     /// A request's way beside the engine, where it was measured.
     pub edge: Option<Edge>,
@@ -81,6 +83,7 @@ pub fn derive(measured: &Measured) -> Result<Derived, CalibrateError> {
         adapter_bytes_per_rank: bytes_per_rank(&measured.adapters),
         adapter: nearest(&measured.adapters, measured.rank),
         adapter_disk: [0.0; 2],
+        adapter_busy: busy(&measured.served_loads),
         serving_ps: [0; 2],
         edge: None,
         first_step_ns: measured.backbone.first_step_ns.saturating_sub(measured.backbone.usual_step_ns),
@@ -178,7 +181,6 @@ impl Derived {
         let found = fit(&rows);
         self.serving_ps = found.k.map(|ns| (ns * PS_PER_NS).round() as u64);
         self.host_ps += self.serving_ps[0];
-        self.decode_ps[1] += self.serving_ps[1];
         let formula = "engine's step + a + b·B";
         self.fits.push(FitNote { what: "steps behind a server", formula, errors: found.errors });
     }
@@ -205,7 +207,7 @@ impl Derived {
                 adapter_bytes: p.adapter_bytes,
                 ..under_way
             };
-            wait + self.predict_ns(&own) + host + constant
+            wait + self.predict_ns(&own) + host + constant + row * p.rows as f64
         };
         let extra = |p: &FirstPoint| Row {
             x: [1.0, p.rows as f64, p.prompt as f64],
@@ -232,6 +234,17 @@ impl Derived {
             self.fits.push(FitNote { what: "prefill beside decode", formula, errors });
         }
     }
+}
+
+/// Mean load beside streams over that of an idle server; 1 where one of them is missing or the idle one is longer.
+fn busy(loads: &[ServedLoad]) -> f64 {
+    let mean = |wanted: fn(&ServedLoad) -> bool| {
+        let all: Vec<f64> =
+            loads.iter().filter(|load| wanted(load)).map(|load| load.load_ns as f64).collect();
+        all.iter().sum::<f64>() / all.len() as f64
+    };
+    let ratio = mean(|load| load.rows > 0) / mean(|load| load.rows == 0);
+    if ratio.is_finite() { ratio.max(1.0) } else { 1.0 }
 }
 
 /// The median over decode steps of one sequence without adapters; zero where there is none.

@@ -88,6 +88,15 @@ pub struct FirstPoint {
     pub ttft_ns: u64,
 }
 
+/// Loads of an adapter behind a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServedLoad {
+    /// Streams that speak meanwhile.
+    pub rows: u64,
+    /// What the server says that it took, mean, ns.
+    pub load_ns: u64,
+}
+
 /// Which load of an adapter stands for one from disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Files {
@@ -175,6 +184,8 @@ pub struct Measured {
     pub serving: Vec<ServingPoint>,
     /// First tokens behind a server, where they were measured.
     pub firsts: Vec<FirstPoint>,
+    /// Adapter loads behind a server, idle and busy, where they were measured.
+    pub served_loads: Vec<ServedLoad>,
     /// A function's code.
     pub sandbox: Option<Sandbox>,
     /// Rank that stands for all adapters.

@@ -12,8 +12,8 @@ mod text;
 pub use derive::{Derived, FitNote, derive};
 pub use fit::{Errors, Fit, Row, fit};
 pub use measured::{
-    AdapterLoad, BackboneLoad, Bandwidths, Files, FirstPoint, Machine, Measured, Sandbox, ServingPoint,
-    Shape, StepPoint,
+    AdapterLoad, BackboneLoad, Bandwidths, Files, FirstPoint, Machine, Measured, Sandbox, ServedLoad,
+    ServingPoint, Shape, StepPoint,
 };
 pub use page::page;
 pub use text::text;

@@ -126,6 +126,21 @@ fn the_way_beside_the_steps_is_found() {
 }
 
 #[test]
+fn loads_beside_streams_take_longer() {
+    let mut measured = machine();
+    assert_eq!(
+        derive(&measured).expect("enough points").adapter_busy.to_bits(),
+        1f64.to_bits(),
+        "not measured"
+    );
+    let load = |rows, load_ns| ServedLoad { rows, load_ns };
+    measured.served_loads = vec![load(0, 3_000_000), load(1, 6_000_000), load(3, 9_000_000)];
+    let derived = derive(&measured).expect("enough points");
+    near((derived.adapter_busy * 1e6) as u64, 2_500_000);
+    assert!(text(&measured, &derived).contains("\nadapter_busy_permille = 2500\n"));
+}
+
+#[test]
 fn serving_is_added_to_steps() {
     let mut measured = machine();
     let point = |rows: u64| {
@@ -135,7 +150,8 @@ fn serving_is_added_to_steps() {
     measured.serving = [1, 4, 16].map(point).to_vec();
     let derived = derive(&measured).expect("enough points");
     near(derived.host_ps, 300_000_000);
-    near(derived.decode_ps[1], 470_000_000);
+    near(derived.decode_ps[1], 400_000_000);
+    near(derived.serving_ps[1], 70_000_000);
     let engine = StepPoint { rows: 4, cached: 256, ..StepPoint::default() };
     near(derived.predict_ns(&engine) as u64, 3_000_000 + 1_600_000 + 256_000);
 }
@@ -179,6 +195,7 @@ fn the_file_reads_back_as_every_kind() {
     assert_eq!((gpu.name.as_str(), model.name.as_str()), ("bench", "tiny \"model\""));
     let row = Profiles::step_from(path, &gpu, &model).expect("a step section");
     assert_eq!((row.decode_ps(), row.adapter_token_ps), (derived.decode_ps, derived.adapter_token_ps));
+    assert_eq!(row.serving_row_ps, derived.serving_ps[1]);
     let cold = Profiles::cold_start(path).expect("a cold-start section");
     near(cold.adapter_disk_ns, 2_000_000);
     near(cold.adapter_disk_bytes_per_s.expect("a rate"), 10_000_000_000);

@@ -79,11 +79,14 @@ fn step(out: &mut String, measured: &Measured, derived: &Derived) {
     line!(out, "\n[step]\nsource = {}", quoted(&source));
     line!(
         out,
-        "# Engine work outside the executor in a step of one sequence; serving adds {:.3} ms of it, and {:.3} ms to each\n\
-         # sequence's decode_b_ps.\nhost_ps = {}",
+        "# Engine work outside the executor in a step of one sequence; serving adds {:.3} ms of it.\nhost_ps = {}",
         derived.serving_ps[0] as f64 / (MS * 1e3),
-        derived.serving_ps[1] as f64 / (MS * 1e3),
         derived.host_ps
+    );
+    line!(
+        out,
+        "# What serving adds for each sequence that gets a token.\nserving_row_ps = {}",
+        derived.serving_ps[1]
     );
     line!(out, "# What any adapter adds to a step, spread over the layers; and each token under one.");
     line!(
@@ -187,6 +190,10 @@ fn adapter(out: &mut String, measured: &Measured, derived: &Derived) {
     let [constant, per_byte] = derived.adapter_disk;
     let rate = if per_byte > 0.0 { (1e9 / per_byte) as u64 } else { u64::MAX >> 1 };
     line!(out, "adapter_disk_ns = {}\nadapter_disk_bytes_per_s = {}", constant as u64, rate.max(1));
+    if derived.adapter_busy > 1.0 {
+        line!(out, "# Behind a server, beside streams over idle: {} loads.", measured.served_loads.len());
+        line!(out, "adapter_busy_permille = {}", (derived.adapter_busy * 1000.0).round() as u64);
+    }
     let other = match measured.files {
         Files::Cached => load.disk_ns,
         Files::Dropped => Some(load.memory_ns),

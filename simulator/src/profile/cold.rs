@@ -34,6 +34,9 @@ pub struct ColdStart {
     /// Bytes a second at which an adapter comes from disk beside `adapter_disk_ns`, where its size was seen to matter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter_disk_bytes_per_s: Option<u64>,
+    /// How much longer that takes while the engine steps, thousandths: on a CPU they share its cores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter_busy_permille: Option<u32>,
     /// Adapter from host memory into a slot of a running engine, nanoseconds.
     pub adapter_activate_ns: u64,
     /// First-inference work when the kernels are cold, nanoseconds.

@@ -77,6 +77,9 @@ pub struct StepProfile {
     /// Extra per token that runs under an adapter: zero on GPUs, whose grouped kernels hide it; not on CPUs.
     #[serde(default)]
     pub adapter_token_ps: u64,
+    /// Per sequence that gets a token, beside prompts too: what serving it takes of the cores that compute. Zero on GPUs.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub serving_row_ps: u64,
     /// The engine they were measured in; `None` leaves its rules to the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<EngineRules>,
@@ -109,6 +112,10 @@ impl StepProfile {
     }
 }
 
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
 // A started nanosecond counts, so that no step takes zero time.
 fn to_ns(ps: u128) -> u64 {
     u64::try_from(ps.div_ceil(PS_PER_NS)).unwrap_or(u64::MAX)
@@ -123,6 +130,8 @@ pub(super) struct StepFile {
     adapter_layer_ps: u64,
     #[serde(default)]
     adapter_token_ps: u64,
+    #[serde(default)]
+    serving_row_ps: u64,
     engine: Option<EngineRules>,
     edge: Option<Edge>,
     row: Vec<StepRow>,
@@ -146,7 +155,8 @@ struct StepRow {
 impl StepFile {
     /// The rows, each with the common parts filled in.
     pub(super) fn rows(self) -> Vec<StepProfile> {
-        let Self { source, host_ps, adapter_layer_ps, adapter_token_ps, engine, edge, row } = self;
+        let Self { source, host_ps, adapter_layer_ps, adapter_token_ps, serving_row_ps, engine, edge, row } =
+            self;
         let fill = |row: StepRow| StepProfile {
             name: row.name,
             gpu: row.gpu,
@@ -162,6 +172,7 @@ impl StepFile {
             host_ps,
             adapter_layer_ps,
             adapter_token_ps,
+            serving_row_ps,
             engine,
             edge,
         };

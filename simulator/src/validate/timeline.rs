@@ -154,6 +154,7 @@ fn setup(system: &str, settings: &[(&str, &str)]) -> Result<Setup, RunError> {
         host_ps: 0,
         adapter_layer_ps: 0,
         adapter_token_ps: 0,
+        serving_row_ps: 0,
         engine: None,
         edge: None,
     };

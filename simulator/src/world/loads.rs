@@ -125,7 +125,7 @@ impl World<'_> {
             Class::Runtime => (own.map_or(cold.runtime_ns, |l| l[class as usize].0), false),
             Class::Backbone => (cold.backbone_fixed_ns, !cold.backbone_mapped),
             Class::Adapter if engine && from == Tier::Host => (cold.adapter_activate_ns, false),
-            Class::Adapter if engine => (self.setup.adapter_disk_ns(bytes), false),
+            Class::Adapter if engine => (self.setup.adapter_disk_ns(bytes, self.engines_have() > 0), false),
             Class::Adapter => (self.setup.adapter_ns(), false),
             Class::Kernel if from == Tier::Host => (cold.kernel_restore_ns, false),
             Class::Kernel => (own.map_or(cold.kernel_ns, |l| l[class as usize].0), false),

@@ -302,8 +302,12 @@ impl<'a> World<'a> {
     fn way_in(&self, function: FunctionId, prompt: u32) -> u64 {
         let backbone = self.core.function(function).spec.backbone;
         let Some(edge) = self.setup.models[backbone.index()].step.edge else { return 0 };
-        let running: usize = self.engines.iter().flatten().map(Engine::sequences).sum();
-        edge.ns(running as u64, u64::from(prompt))
+        edge.ns(self.engines_have() as u64, u64::from(prompt))
+    }
+
+    /// Sequences that all engines have.
+    fn engines_have(&self) -> usize {
+        self.engines.iter().flatten().map(Engine::sequences).sum()
     }
 
     /// A request is with the core.

@@ -19,6 +19,7 @@ const COST: StepCost = StepCost {
     host: 500,
     adapters: 90,
     adapter_token: 7,
+    serving_row: 11,
     isolation_permille: 0,
 };
 
@@ -158,6 +159,7 @@ impl Oracle {
         let end = now
             + work
             + COST.decode_c * cached
+            + COST.serving_row * rows
             + COST.host
             + self.adapter_work(chunks.as_deref().unwrap_or_default());
         for r in &mut self.running {

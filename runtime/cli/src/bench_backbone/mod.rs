@@ -74,7 +74,10 @@ pub fn run(args: BenchArgs, ui: &Ui) -> Result<()> {
     };
     let loaded = paths.iter().map(|path| opened.adapter(path, ui)).collect::<Result<Vec<_>>>()?;
     let mut engine = engine(&args, &opened)?;
-    let rates = speed::measure(&mut engine, &cases(&args, loaded.len()), &loaded, args.repeat as usize, ui)?;
+    let cases = cases(&args, loaded.len());
+    let rates = speed::settled(&mut engine, |engine| {
+        speed::measure(engine, &cases, &loaded, args.repeat as usize, ui)
+    })?;
     let mut report = figures(&rates, args.batch);
     report.insert("device".to_owned(), json!(engine.device()));
     report.insert("adapters".to_owned(), adapters_of(&loaded, made));

@@ -3,7 +3,7 @@
 //! The cases are interleaved, round by round, so that their ratios hold on a machine that is busy with other things.
 
 use crate::ui::Ui;
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use coldframe_backbone::adapter::Adapter;
 use coldframe_backbone::engine::{Engine, Request, Said, SequenceId, Spoken, Voice, What};
 use coldframe_backbone::kv::TenantId;
@@ -35,6 +35,20 @@ pub enum Work {
 
 /// Tokens a second of each round of a case.
 pub type Rates = BTreeMap<String, Vec<f64>>;
+
+/// Does something with an engine on a thread of its own, as a server does: its threads may then have a core each, and the
+/// calling thread stays free to start others.
+pub fn settled<T: Send>(
+    engine: &mut Engine,
+    work: impl FnOnce(&mut Engine) -> Result<T> + Send,
+) -> Result<T> {
+    let own = move || {
+        engine.settle();
+        work(engine)
+    };
+    std::thread::scope(|scope| scope.spawn(own).join())
+        .map_err(|_| anyhow!("the engine's thread panicked"))?
+}
 
 /// Runs every case once to warm up, then `rounds` times in turn.
 pub fn measure(

@@ -129,15 +129,17 @@ fn measure(args: &CalibrateArgs, out: &Path, ui: &Ui) -> Result<Measured> {
     ui.say("steps");
     let (steps, device) = steps::measure(args, &opened, scratch.path(), rounds, ui)?;
     #[cfg(feature = "host")]
-    let (serving, firsts) = {
+    let served = {
         ui.say("steps and first tokens behind a server");
         let batches: &[usize] = if args.quick { &[1, 4, 8] } else { &[1, 2, 4, 8, 16] };
         let batches: Vec<usize> =
             batches.iter().copied().filter(|&rows| rows <= args.batch as usize).collect();
         serving::measure(&args.model, opened.pack.config(), &batches, scratch.path(), rounds, ui)?
     };
+    #[cfg(feature = "host")]
+    let (serving, firsts, served_loads) = (served.steps, served.firsts, served.loads);
     #[cfg(not(feature = "host"))]
-    let (serving, firsts) = (Vec::new(), Vec::new());
+    let (serving, firsts, served_loads) = (Vec::new(), Vec::new(), Vec::new());
     let page_tokens = coldframe_backbone::executor::PAGE_TOKENS as u64;
     let shape = shape(&opened, device.page_bytes / page_tokens, context_bytes);
     let machine = machine(args, rounds, &device.name)?;
@@ -155,6 +157,7 @@ fn measure(args: &CalibrateArgs, out: &Path, ui: &Ui) -> Result<Measured> {
         sandbox,
         serving,
         firsts,
+        served_loads,
         rank: args.rank,
         files: match args.files {
             FilesArg::Cached => sim::Files::Cached,

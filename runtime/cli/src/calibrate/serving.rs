@@ -1,6 +1,6 @@
 //! What serving costs beside the engine: a real server over HTTP, streams at once, the time of a step as their readers
-//! see it, and the first token of a request that comes while others speak. On a CPU the server, its readers and the engine
-//! share the same cores, so it is no small part.
+//! see it, and the first token of a request that comes while others speak, of an adapter in place and of one that is loaded.
+//! On a CPU the server, its readers, loads and the engine share the same cores, so it is no small part.
 
 use crate::bench_backbone::adapters::write;
 use crate::bench_host::client::{Client, Told};
@@ -11,7 +11,7 @@ use crate::ui::Ui;
 use anyhow::{Context, Result, anyhow, ensure};
 use coldframe_backbone::Module;
 use coldframe_backbone::model::ModelConfig;
-use coldframe_simulator::calibrate::{FirstPoint, ServingPoint};
+use coldframe_simulator::calibrate::{FirstPoint, ServedLoad, ServingPoint};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -25,6 +25,8 @@ const BESIDE: [u64; 4] = [0, 1, 3, 6];
 const PROMPTS: [usize; 3] = [32, 64, 128];
 /// Requests measured of each kind and round.
 const FIRSTS: usize = 4;
+/// Streams beside an adapter's load.
+const LOADS_BESIDE: [u64; 3] = [0, 1, 3];
 /// Tokens of the answers beside them.
 const LONG: u32 = 160;
 /// Rank of their adapters, on q, k, v and o.
@@ -32,7 +34,18 @@ const RANK: usize = 16;
 /// Longest pause before a request, milliseconds: it comes at any moment of a step.
 const PAUSE_MS: usize = 60;
 
-/// Measures with these numbers of streams, and first tokens beside some.
+/// What a server showed.
+#[derive(Default)]
+pub struct Served {
+    /// Steps by number of streams.
+    pub steps: Vec<ServingPoint>,
+    /// First tokens by streams beside and prompt length.
+    pub firsts: Vec<FirstPoint>,
+    /// An adapter's loads by streams beside.
+    pub loads: Vec<ServedLoad>,
+}
+
+/// Measures with these numbers of streams, and first tokens and loads beside some.
 pub fn measure(
     model: &BackboneArg,
     config: &ModelConfig,
@@ -40,7 +53,7 @@ pub fn measure(
     scratch: &Path,
     rounds: u32,
     ui: &Ui,
-) -> Result<(Vec<ServingPoint>, Vec<FirstPoint>)> {
+) -> Result<Served> {
     let vocab = config.vocab as u32;
     let name = match Path::new(&model.backbone).exists() {
         true => std::path::absolute(&model.backbone)?.display().to_string(),
@@ -71,7 +84,8 @@ pub fn measure(
         step_ns: median(steps) as u64,
     };
     let steps = batches.iter().zip(&seen).map(point).collect();
-    Ok((steps, firsts(&client, config, &adapters, rounds, ui)?))
+    let firsts = firsts(&client, config, &adapters, rounds, ui)?;
+    Ok(Served { steps, firsts, loads: loads(&client, vocab, &adapters.join(adapter(0)), rounds, ui)? })
 }
 
 /// First tokens of requests beside streams, each under an adapter of its own.
@@ -95,7 +109,10 @@ fn firsts(
     for round in 0..=rounds {
         for (rows, tokens, seen) in &mut kinds {
             ui.check()?;
-            let found = beside(client, vocab, *rows, *tokens, &mut random)?;
+            let found = beside(client, vocab, *rows, &mut random, |random| {
+                let prompt = prompt(vocab, *tokens, random.next());
+                Ok(client.complete(&adapter(0), &prompt, 1).answered()?.ttft.as_nanos() as f64)
+            })?;
             // The first round warms up.
             if round > 0 {
                 seen.extend(found);
@@ -113,12 +130,45 @@ fn firsts(
     Ok(kinds.iter().map(point).collect())
 }
 
+/// An adapter's loads beside streams: each for a function that is called for the first time.
+fn loads(client: &Client, vocab: u32, folder: &Path, rounds: u32, ui: &Ui) -> Result<Vec<ServedLoad>> {
+    let (mut random, mut functions) = (Random(11), 0);
+    let mut kinds = LOADS_BESIDE.map(|rows| (rows, Vec::new()));
+    for round in 0..=rounds {
+        for (rows, seen) in &mut kinds {
+            ui.check()?;
+            let found = beside(client, vocab, *rows, &mut random, |random| {
+                let name = format!("load-{functions}");
+                functions += 1;
+                client.register(&name, folder)?;
+                let told = client.complete(&name, &prompt(vocab, PROMPT, random.next()), 1).answered()?;
+                let phases = told.phases.iter().filter(|(name, _)| name.starts_with("adapter_"));
+                let ms: f64 = phases.map(|(_, ms)| ms).sum();
+                ensure!(ms > 0.0, "`{name}` answered before its adapter was loaded");
+                Ok(ms * 1e6)
+            })?;
+            // The first round warms up.
+            if round > 0 {
+                seen.extend(found);
+            }
+        }
+    }
+    let mean = |seen: &[f64]| (seen.iter().sum::<f64>() / seen.len().max(1) as f64) as u64;
+    Ok(kinds.iter().map(|(rows, seen)| ServedLoad { rows: *rows, load_ns: mean(seen) }).collect())
+}
+
 fn adapter(n: u64) -> String {
     format!("first-{n}")
 }
 
-/// Times to the first token, ns, of some requests with prompts of so many tokens while `rows` streams speak.
-fn beside(client: &Client, vocab: u32, rows: u64, tokens: usize, random: &mut Random) -> Result<Vec<f64>> {
+/// What some requests show, at any moment of a step, while `rows` streams speak.
+fn beside(
+    client: &Client,
+    vocab: u32,
+    rows: u64,
+    random: &mut Random,
+    mut ask: impl FnMut(&mut Random) -> Result<f64>,
+) -> Result<Vec<f64>> {
     let over = AtomicBool::new(false);
     let seeds: Vec<u64> = (0..rows).map(|_| random.next()).collect();
     std::thread::scope(|scope| {
@@ -137,9 +187,7 @@ fn beside(client: &Client, vocab: u32, rows: u64, tokens: usize, random: &mut Ra
             let mut seen = Vec::with_capacity(FIRSTS);
             for _ in 0..FIRSTS {
                 std::thread::sleep(Duration::from_millis(random.below(PAUSE_MS) as u64));
-                let told =
-                    client.complete(&adapter(0), &prompt(vocab, tokens, random.next()), 1).answered()?;
-                seen.push(told.ttft.as_nanos() as f64);
+                seen.push(ask(random)?);
             }
             Ok(seen)
         };

@@ -5,7 +5,7 @@
 use super::CalibrateArgs;
 use super::loads::{MODULES, engine, median};
 use crate::bench_backbone::adapters::write;
-use crate::bench_backbone::speed::{first, request};
+use crate::bench_backbone::speed::{first, request, settled};
 use crate::opened::Opened;
 use crate::ui::Ui;
 use anyhow::{Result, ensure};
@@ -55,19 +55,22 @@ pub fn measure(
     let adapters = adapters(args, opened, scratch, ui)?;
     let mut seen: Vec<Vec<StepStats>> = vec![Vec::new(); cases.len()];
     let bar = ui.progress("steps");
-    for round in 0..=rounds as usize {
-        for (n, case) in cases.iter().enumerate() {
-            ui.check()?;
-            bar.set_position(
-                ((round * cases.len() + n) * 1000 / ((rounds as usize + 1) * cases.len())) as u64,
-            );
-            let stats = run(&mut engine, case, &adapters)?;
-            // The first round warms caches and branch predictors up.
-            if round > 0 {
-                seen[n].extend(stats);
+    settled(&mut engine, |engine| {
+        for round in 0..=rounds as usize {
+            for (n, case) in cases.iter().enumerate() {
+                ui.check()?;
+                bar.set_position(
+                    ((round * cases.len() + n) * 1000 / ((rounds as usize + 1) * cases.len())) as u64,
+                );
+                let stats = run(engine, case, &adapters)?;
+                // The first round warms caches and branch predictors up.
+                if round > 0 {
+                    seen[n].extend(stats);
+                }
             }
         }
-    }
+        Ok(())
+    })?;
     bar.finish_and_clear();
     let points = cases.iter().zip(&seen).map(|(case, stats)| point(case, stats, &adapters)).collect();
     let probe =
