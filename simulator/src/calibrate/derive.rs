@@ -40,7 +40,8 @@ pub struct Derived {
     pub adapter_bytes_per_rank: u64,
     /// The load that stands for all adapters.
     pub adapter: AdapterLoad,
-    /// An adapter from disk: constant, ns; and ns a byte in memory.
+    /// An adapter from disk: constant, ns; and ns a byte in memory. Where an idle server was seen to take longer than a
+    /// program that loads one again and again, both are its.
     pub adapter_disk: [f64; 2],
     /// How much longer that takes while the engine steps: 1 where nothing tells.
     pub adapter_busy: f64,
@@ -164,7 +165,11 @@ impl Derived {
             return;
         }
         let found = fit(&rows);
-        self.adapter_disk = found.k;
+        let behind = match measured.files {
+            Files::Cached => behind_a_server(&measured.served_loads, found.k),
+            Files::Dropped => 1.0,
+        };
+        self.adapter_disk = found.k.map(|ns| ns * behind);
         self.fits.push(FitNote { what: "adapter load", formula: "a + b·bytes", errors: found.errors });
     }
 
@@ -234,6 +239,15 @@ impl Derived {
             self.fits.push(FitNote { what: "prefill beside decode", formula, errors });
         }
     }
+}
+
+/// Mean load by an idle server over the fitted one of as many bytes; 1 where it was not measured or is shorter.
+fn behind_a_server(loads: &[ServedLoad], [constant, per_byte]: [f64; 2]) -> f64 {
+    let idle = loads.iter().filter(|load| load.rows == 0);
+    let (seen, fitted) = idle.fold((0.0, 0.0), |(seen, fitted), load| {
+        (seen + load.load_ns as f64, fitted + constant + per_byte * load.bytes as f64)
+    });
+    if fitted > 0.0 { (seen / fitted).max(1.0) } else { 1.0 }
 }
 
 /// Mean load beside streams over that of an idle server; 1 where one of them is missing or the idle one is longer.

@@ -93,6 +93,8 @@ pub struct FirstPoint {
 pub struct ServedLoad {
     /// Streams that speak meanwhile.
     pub rows: u64,
+    /// Bytes of the adapter.
+    pub bytes: u64,
     /// What the server says that it took, mean, ns.
     pub load_ns: u64,
 }

@@ -133,9 +133,12 @@ fn loads_beside_streams_take_longer() {
         1f64.to_bits(),
         "not measured"
     );
-    let load = |rows, load_ns| ServedLoad { rows, load_ns };
-    measured.served_loads = vec![load(0, 3_000_000), load(1, 6_000_000), load(3, 9_000_000)];
+    // Alone 2 ms and 0.1 ns a byte.
+    let load = |rows, load_ns| ServedLoad { rows, bytes: 10_000_000, load_ns };
+    measured.served_loads = vec![load(0, 6_000_000), load(1, 12_000_000), load(3, 18_000_000)];
     let derived = derive(&measured).expect("enough points");
+    near(derived.adapter_disk[0] as u64, 4_000_000);
+    near((derived.adapter_disk[1] * 1e6) as u64, 200_000);
     near((derived.adapter_busy * 1e6) as u64, 2_500_000);
     assert!(text(&measured, &derived).contains("\nadapter_busy_permille = 2500\n"));
 }

@@ -190,8 +190,12 @@ fn adapter(out: &mut String, measured: &Measured, derived: &Derived) {
     let [constant, per_byte] = derived.adapter_disk;
     let rate = if per_byte > 0.0 { (1e9 / per_byte) as u64 } else { u64::MAX >> 1 };
     line!(out, "adapter_disk_ns = {}\nadapter_disk_bytes_per_s = {}", constant as u64, rate.max(1));
+    for load in &measured.served_loads {
+        let ms = load.load_ns as f64 / MS;
+        line!(out, "# (Behind a server beside {} streams, {} bytes: {ms:.1} ms.)", load.rows, load.bytes);
+    }
     if derived.adapter_busy > 1.0 {
-        line!(out, "# Behind a server, beside streams over idle: {} loads.", measured.served_loads.len());
+        line!(out, "# Beside streams over idle.");
         line!(out, "adapter_busy_permille = {}", (derived.adapter_busy * 1000.0).round() as u64);
     }
     let other = match measured.files {

@@ -85,7 +85,7 @@ pub fn measure(
     };
     let steps = batches.iter().zip(&seen).map(point).collect();
     let firsts = firsts(&client, config, &adapters, rounds, ui)?;
-    Ok(Served { steps, firsts, loads: loads(&client, vocab, &adapters.join(adapter(0)), rounds, ui)? })
+    Ok(Served { steps, firsts, loads: loads(&client, config, &adapters, rounds, ui)? })
 }
 
 /// First tokens of requests beside streams, each under an adapter of its own.
@@ -131,8 +131,16 @@ fn firsts(
 }
 
 /// An adapter's loads beside streams: each for a function that is called for the first time.
-fn loads(client: &Client, vocab: u32, folder: &Path, rounds: u32, ui: &Ui) -> Result<Vec<ServedLoad>> {
-    let (mut random, mut functions) = (Random(11), 0);
+fn loads(
+    client: &Client,
+    config: &ModelConfig,
+    folder: &Path,
+    rounds: u32,
+    ui: &Ui,
+) -> Result<Vec<ServedLoad>> {
+    let (vocab, mut random, mut functions) = (config.vocab as u32, Random(11), 0);
+    let folder = folder.join(adapter(0));
+    let bytes = folder.join("adapter_model.safetensors").metadata()?.len();
     let mut kinds = LOADS_BESIDE.map(|rows| (rows, Vec::new()));
     for round in 0..=rounds {
         for (rows, seen) in &mut kinds {
@@ -140,7 +148,7 @@ fn loads(client: &Client, vocab: u32, folder: &Path, rounds: u32, ui: &Ui) -> Re
             let found = beside(client, vocab, *rows, &mut random, |random| {
                 let name = format!("load-{functions}");
                 functions += 1;
-                client.register(&name, folder)?;
+                client.register(&name, &folder)?;
                 let told = client.complete(&name, &prompt(vocab, PROMPT, random.next()), 1).answered()?;
                 let phases = told.phases.iter().filter(|(name, _)| name.starts_with("adapter_"));
                 let ms: f64 = phases.map(|(_, ms)| ms).sum();
@@ -154,7 +162,7 @@ fn loads(client: &Client, vocab: u32, folder: &Path, rounds: u32, ui: &Ui) -> Re
         }
     }
     let mean = |seen: &[f64]| (seen.iter().sum::<f64>() / seen.len().max(1) as f64) as u64;
-    Ok(kinds.iter().map(|(rows, seen)| ServedLoad { rows: *rows, load_ns: mean(seen) }).collect())
+    Ok(kinds.iter().map(|(rows, seen)| ServedLoad { rows: *rows, bytes, load_ns: mean(seen) }).collect())
 }
 
 fn adapter(n: u64) -> String {
