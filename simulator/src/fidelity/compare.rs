@@ -1,7 +1,8 @@
 //! A live run beside a simulated one, number by number.
 //!
 //! Several live runs of one trace show what the machine itself makes uncertain: the live value is their mean, and its
-//! spread stands beside the error.
+//! spread stands beside the error. Each live run may have a simulation of its own, which starts with what that host
+//! measured of its machine and decided by: the simulated value is their mean too.
 
 use crate::report::model::{Quantiles, RunReport};
 use crate::report::units::Unit;
@@ -19,7 +20,7 @@ pub struct Row {
     pub live: f64,
     /// Smallest and largest live run.
     pub spread: (f64, f64),
-    /// The simulation.
+    /// Mean of the simulations.
     pub simulated: f64,
 }
 
@@ -45,17 +46,16 @@ type Reader = fn(&Quantiles) -> f64;
 const QUANTILES: [(&str, Reader); 5] =
     [("mean", |q| q.mean), ("p50", |q| q.p50), ("p90", |q| q.p90), ("p95", |q| q.p95), ("p99", |q| q.p99)];
 
-/// Every number, live runs against one simulation. Without live runs there are none.
-pub fn rows(live: &[RunReport], simulated: &RunReport) -> Vec<Row> {
+/// Every number, live runs against simulations: one for all, or one for each. Without either there are none.
+pub fn rows(live: &[RunReport], simulations: &[RunReport]) -> Vec<Row> {
     let mut rows = Vec::new();
-    if live.is_empty() {
-        return rows;
-    }
+    let Some(simulated) = simulations.first().filter(|_| !live.is_empty()) else { return rows };
     let mut add = |key: String, what: String, unit: Unit, value: &dyn Fn(&RunReport) -> f64| {
         let all: Vec<f64> = live.iter().map(value).collect();
         let spread = all.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| (a.min(*v), b.max(*v)));
         let mean = all.iter().sum::<f64>() / all.len() as f64;
-        rows.push(Row { key, what, unit, live: mean, spread, simulated: value(simulated) });
+        let simulated = simulations.iter().map(value).sum::<f64>() / simulations.len() as f64;
+        rows.push(Row { key, what, unit, live: mean, spread, simulated });
     };
     add("completed".into(), "requests completed".into(), Unit::Count, &|r| r.requests.completed as f64);
     type Of = fn(&RunReport) -> &Quantiles;
@@ -107,15 +107,17 @@ fn devices(simulated: &RunReport, add: &mut Add<'_>) {
     }
 }
 
-/// Share of requests whose cold kind would have to change to make the counts equal.
-pub fn cold_count_error(live: &[RunReport], simulated: &RunReport) -> Option<f64> {
-    let all: u64 = simulated.cold_by_kind.iter().map(|(_, n)| n).sum();
+/// Share of requests whose cold kind would have to change to make the counts equal, mean over the live runs; each is
+/// compared with its own simulation, or with the only one.
+pub fn cold_count_error(live: &[RunReport], simulations: &[RunReport]) -> Option<f64> {
+    let all: u64 = simulations.first()?.cold_by_kind.iter().map(|(_, n)| n).sum();
     if live.is_empty() || all == 0 {
         return None;
     }
-    let moved = |run: &RunReport| -> f64 {
+    let moved = |(n, run): (usize, &RunReport)| -> f64 {
+        let simulated = simulations.get(n).unwrap_or(&simulations[0]);
         let pairs = run.cold_by_kind.iter().zip(&simulated.cold_by_kind);
         pairs.map(|((_, a), (_, b))| a.abs_diff(*b) as f64).sum::<f64>() / 2.0 / all as f64
     };
-    Some(live.iter().map(moved).sum::<f64>() / live.len() as f64)
+    Some(live.iter().enumerate().map(moved).sum::<f64>() / live.len() as f64)
 }

@@ -16,8 +16,8 @@ pub struct Pair<'a> {
     pub about: &'a str,
     /// Live runs.
     pub live: &'a [RunReport],
-    /// The simulation.
-    pub simulated: &'a RunReport,
+    /// The simulation, or one for each live run.
+    pub simulated: &'a [RunReport],
     /// Every number.
     pub rows: &'a [Row],
     /// Decisions, where both logs are there.
@@ -41,22 +41,27 @@ pub fn page(pair: &Pair<'_>) -> String {
     frame(pair.title, &format!("<p class=\"about\">{}</p>", esc(pair.about)), &contents, &body)
 }
 
-const INTRO: &str = "Live is the mean of the live runs, noise half their spread over it; error is simulated over live, \
-                     less one.";
+const INTRO: &str = "Live is the mean of the live runs, noise half their spread over it, simulated the mean of the \
+                     simulations; error is simulated over live, less one.";
 
 fn curves(pair: &Pair<'_>) -> String {
     let ttft = cdf(pair, "time to first token", |run| &run.ttft_cdf);
     let e2e = cdf(pair, "arrival to last token", |run| &run.e2e_cdf);
-    let intro = "Solid and dashed: a live run each; the last in the list is simulated.";
+    let intro = "A line for each run: live ones first, then simulated ones. A simulation starts with what its live run's \
+                 host had measured.";
     section("curves", "Latency", intro, &(ttft + &e2e))
 }
 
 type Curve = fn(&RunReport) -> &Vec<(f64, f64)>;
 
-/// Runs with their names, the simulated one last.
+/// Runs with their names, the simulated ones last.
 fn named<'a>(pair: &'a Pair<'_>) -> Vec<(String, &'a RunReport)> {
-    let live = pair.live.iter().enumerate().map(|(n, run)| (format!("live {}", n + 1), run));
-    live.chain([("simulated".to_owned(), pair.simulated)]).collect()
+    let all = |what: &'static str, runs: &'a [RunReport]| {
+        let name =
+            move |n: usize| if runs.len() == 1 { what.to_owned() } else { format!("{what} {}", n + 1) };
+        runs.iter().enumerate().map(move |(n, run)| (name(n), run))
+    };
+    all("live", pair.live).chain(all("simulated", pair.simulated)).collect()
 }
 
 fn cdf(pair: &Pair<'_>, what: &str, curve: Curve) -> String {

@@ -182,17 +182,23 @@ fn errors_are_relative_to_the_live_mean() {
     let (_, run, _) = simulated("serverlesslora");
     let mut slower = run.clone();
     slower.ttft_s.mean *= 1.25;
-    let found = rows(&[run.clone(), slower], &run);
+    let simulated = std::slice::from_ref(&run);
+    let found = rows(&[run.clone(), slower.clone()], simulated);
     let ttft = found.iter().find(|row| row.key == "ttft_mean").expect("a row");
     assert!((ttft.error().expect("live is not zero") + 1.0 - 1.0 / 1.125).abs() < 1e-9);
     assert!((ttft.noise() - 0.125 / 1.125).abs() < 1e-9);
-    assert!(rows(&[], &run).is_empty());
-    assert_eq!(cold_count_error(std::slice::from_ref(&run), &run), Some(0.0));
+    assert!(rows(&[], simulated).is_empty() && rows(simulated, &[]).is_empty());
+    let each = rows(&[run.clone(), slower.clone()], &[run.clone(), slower]);
+    assert!(each.iter().all(|row| row.error().is_none_or(|error| error.abs() < 1e-12)), "one for each");
+    assert_eq!(cold_count_error(simulated, simulated), Some(0.0));
     let mut warmer = run.clone();
     let (cold, warm) = (warmer.cold_by_kind.len() - 1, 0);
     warmer.cold_by_kind[cold].1 += 6;
     warmer.cold_by_kind[warm].1 -= 6;
-    assert_eq!(cold_count_error(&[warmer], &run), Some(6.0 / 120.0));
+    assert_eq!(cold_count_error(&[warmer.clone()], simulated), Some(6.0 / 120.0));
+    let both = [run.clone(), warmer];
+    assert_eq!(cold_count_error(&both, simulated), Some(3.0 / 120.0), "one for all");
+    assert_eq!(cold_count_error(&both, &both), Some(0.0), "one for each");
 }
 
 #[test]
@@ -200,9 +206,15 @@ fn the_page_holds_curves_numbers_and_decisions() {
     let (setup, run, log) = simulated("serverlesslora");
     let (all, live) = (read(&setup, &log), [run.clone()]);
     let found = agreement(&all.decisions, &all.decisions, [&all.fates, &all.fates]);
-    let rows = rows(&live, &run);
-    let pair =
-        Pair { title: "T", about: "<A>", live: &live, simulated: &run, rows: &rows, agreement: Some(&found) };
+    let rows = rows(&live, &live);
+    let pair = Pair {
+        title: "T",
+        about: "<A>",
+        live: &live,
+        simulated: &live,
+        rows: &rows,
+        agreement: Some(&found),
+    };
     let html = page(&pair);
     assert!(html.contains("&lt;A&gt;") && html.contains("Common in order: 100") && !html.contains("NaN"));
     assert!(html.matches("class=\"curve").count() >= 6);

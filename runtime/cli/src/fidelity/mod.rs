@@ -6,7 +6,7 @@
 mod simulated;
 pub mod table;
 
-use crate::replay::{ReplayArgs, resolve};
+use crate::replay::{Plan, ReplayArgs, resolve};
 use crate::ui::{Ui, WholeFile, print};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -46,7 +46,7 @@ pub struct FidelityArgs {
     /// The host's decision log of each live run, in the same order
     #[arg(long, value_name = "FILE.jsonl")]
     host_log: Vec<PathBuf>,
-    /// Write the simulation's decision log here
+    /// Write the decision log of the (first) simulation here
     #[arg(long, value_name = "FILE.jsonl")]
     sim_log: Option<PathBuf>,
 }
@@ -70,18 +70,17 @@ pub fn run(args: FidelityArgs, ui: &Ui) -> Result<()> {
         live.len()
     );
     let mut plan = resolve(&ReplayArgs { seeds: 1, ..replay.clone() })?;
-    // The simulation starts as the host did: its functions, their sizes, the estimates it was told.
-    plan.base.start = args.host_log.first().map(|path| start(path)).transpose()?;
-    let simulated = simulated::run(&plan, ui)?;
+    let simulated = simulate(&args.host_log, &mut plan, ui)?;
     if let Some(path) = &args.sim_log {
         let mut file = WholeFile::create(path)?;
-        file.write_all(simulated.log.as_bytes())?;
+        file.write_all(simulated[0].log.as_bytes())?;
         file.finish()?;
     }
     let logs = logs(&args, &plan)?;
     let live: Vec<RunReport> =
         live.iter().enumerate().map(|(n, run)| merged(run.clone(), logs.get(n))).collect();
     let found = Found::new(&live, &simulated, &logs, &plan)?;
+    let simulated: Vec<RunReport> = simulated.into_iter().map(|run| run.report).collect();
     if let (Some(path), Some(mut file)) = (&replay.html, html) {
         let title = format!("Fidelity: {} under {}", plan.trace.name, plan.policies[0].name);
         let about = format!("{}; {}", plan.inputs.fleet, plan.inputs.command);
@@ -89,7 +88,7 @@ pub fn run(args: FidelityArgs, ui: &Ui) -> Result<()> {
             title: &title,
             about: &about,
             live: &live,
-            simulated: &simulated.report,
+            simulated: &simulated,
             rows: &found.rows,
             agreement: found.agreement.as_ref(),
         };
@@ -129,7 +128,7 @@ fn live(args: &FidelityArgs, folder: &Path, ui: &Ui) -> Result<(Vec<RunReport>, 
 }
 
 /// The host's logs as runs.
-fn logs(args: &FidelityArgs, plan: &crate::replay::Plan) -> Result<Vec<Logged>> {
+fn logs(args: &FidelityArgs, plan: &Plan) -> Result<Vec<Logged>> {
     let one = |path: &PathBuf| {
         let source = open(path)?;
         let mut setup = plan.base.clone();
@@ -137,6 +136,19 @@ fn logs(args: &FidelityArgs, plan: &crate::replay::Plan) -> Result<Vec<Logged>> 
         read(source, &setup, &plan.tariffs).with_context(|| format!("{}", path.display()))
     };
     args.host_log.iter().map(one).collect()
+}
+
+/// The simulations: one for each host's log, which starts as that host did, with its functions, their sizes and what it had
+/// measured of its machine, by which it decides; without logs one.
+fn simulate(logs: &[PathBuf], plan: &mut Plan, ui: &Ui) -> Result<Vec<Simulated>> {
+    if logs.is_empty() {
+        return Ok(vec![simulated::run(plan, ui)?]);
+    }
+    let one = |path: &PathBuf| {
+        plan.base.start = Some(start(path)?);
+        simulated::run(plan, ui)
+    };
+    logs.iter().map(one).collect()
 }
 
 /// A host's state before its first request.
@@ -174,28 +186,27 @@ struct Found {
 }
 
 impl Found {
-    fn new(
-        live: &[RunReport],
-        simulated: &Simulated,
-        logs: &[Logged],
-        plan: &crate::replay::Plan,
-    ) -> Result<Self> {
+    fn new(live: &[RunReport], simulated: &[Simulated], logs: &[Logged], plan: &Plan) -> Result<Self> {
         let mut setup = plan.base.clone();
         setup.policy = plan.policies[0].clone();
-        let own = read(Reader::new(simulated.log.as_bytes())?, &setup, &plan.tariffs)?;
-        let pair = |log: &Logged| {
-            agreement(&log.decisions, &own.decisions, [log.fates.as_slice(), own.fates.as_slice()])
+        let pair = |(log, simulated): (&Logged, &Simulated)| {
+            let own = read(Reader::new(simulated.log.as_bytes())?, &setup, &plan.tariffs)?;
+            let fates = [log.fates.as_slice(), own.fates.as_slice()];
+            anyhow::Ok(agreement(&log.decisions, &own.decisions, fates))
         };
+        let agreements = logs.iter().zip(simulated).map(pair).collect::<Result<Vec<Agreement>>>()?;
+        let reports: Vec<RunReport> = simulated.iter().map(|run| run.report.clone()).collect();
         let replayed =
             logs.iter().map(|log| (log.equal, log.parted.as_ref().map(|p| format!("{p:?}")))).collect();
         let with_logs = !logs.is_empty();
-        let all = rows(live, &simulated.report).into_iter();
+        let all = rows(live, &reports).into_iter();
         // Without the host's log a client knows nothing of the devices, and of cold starts only what the host tells.
         let known = |row: &Row| with_logs || !device_row(&row.key);
         Ok(Self {
             rows: all.filter(known).collect(),
-            agreement: logs.first().map(pair),
-            cold_count_error: cold_count_error(live, &simulated.report),
+            // Of several runs the one that agrees least.
+            agreement: agreements.into_iter().min_by(|a, b| a.by_request.total_cmp(&b.by_request)),
+            cold_count_error: cold_count_error(live, &reports),
             replayed,
             with_logs,
         })
