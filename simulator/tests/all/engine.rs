@@ -378,7 +378,7 @@ fn a_cut_ends_at_the_first_border() {
     let borders: Vec<u64> = (1..=199u64)
         .map(|n| {
             start
-                + n * (COST.decode_a + COST.decode_b + COST.decode_c * 10 + COST.host)
+                + n * (COST.decode_a + COST.decode_b + COST.decode_c * 10 + COST.serving_row + COST.host)
                 + COST.decode_c * n * (n - 1) / 2
         })
         .collect();

@@ -116,8 +116,9 @@ fn a_measurement_names_what_it_measured() {
     for (name, most) in [("second_process_private_share", 0.05), ("adapter_overhead_share", 0.02)] {
         assert!(report[name].as_f64().is_some_and(|share| share <= most), "{name}: {}", report["memory"]);
     }
-    // A thread that filled adapters may leave a few pages of its own to the allocator, however many were loaded.
+    // A thread that filled adapters may leave some pages of its own to the allocator, but not one for each adapter.
     let adapters = &report["memory"]["adapters"];
-    assert!(adapters["left_bytes"].as_u64().is_some_and(|left| left <= 64 << 10), "{adapters}");
+    let page_each = adapters["adapters"].as_u64().expect("a number") * 4096;
+    assert!(adapters["left_bytes"].as_u64().is_some_and(|left| left < page_each), "{adapters}");
     assert!(report["ready_ms"].as_f64().is_some_and(|ms| ms > 0.0));
 }
