@@ -2,14 +2,26 @@
 
 import os
 import sys
+import time
+import urllib.error
 import urllib.request
 
 from prometheus_client.parser import text_string_to_metric_families
 
 url = os.environ["COLDFRAME_URL"].removesuffix("/v1") + "/metrics"
 request = urllib.request.Request(url, headers={"authorization": f"Bearer {os.environ['COLDFRAME_API_KEY']}"})
-with urllib.request.urlopen(request) as reply:
-    text = reply.read().decode()
+for _ in range(10):
+    try:
+        with urllib.request.urlopen(request) as reply:
+            text = reply.read().decode()
+        break
+    except urllib.error.HTTPError as error:
+        # Many requests with a wrong key came from this address before: the server says when to come again.
+        if error.code != 429:
+            raise
+        time.sleep(float(error.headers["retry-after"]))
+else:
+    sys.exit("the server never stopped answering 429")
 families, seen, samples = set(), set(), 0
 for family in text_string_to_metric_families(text):
     if family.name in families:
