@@ -42,6 +42,11 @@ pub fn median(values: &[f64]) -> f64 {
     quantile(values, 0.5)
 }
 
+/// The mean; zero of none.
+pub fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
 /// Four decimals.
 pub fn round(value: f64) -> f64 {
     (value * 1e4).round() / 1e4

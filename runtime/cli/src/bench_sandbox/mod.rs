@@ -9,6 +9,7 @@ mod neighbours;
 mod served;
 pub mod stage;
 
+use crate::bench_host::numbers::quantile;
 use crate::ui::{Ui, print};
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
@@ -46,7 +47,7 @@ pub struct BenchArgs {
     /// A model, as in `serve`: also measure what a tenant of a server with it feels of hogs
     #[arg(long, value_name = "NAME|PATH")]
     backbone: Option<String>,
-    /// Slices of four seconds beside the hogs there, and as many without
+    /// Slices of four seconds there of each kind: alone, beside all hogs, beside those that do not generate
     #[arg(long, default_value_t = 15, requires = "backbone")]
     slices: usize,
     /// Folder of the example functions
@@ -197,6 +198,17 @@ fn resident_bytes() -> Option<u64> {
 fn median_us(mut times: Vec<Duration>) -> f64 {
     times.sort_unstable();
     times[times.len() / 2].as_secs_f64() * 1e6
+}
+
+/// How much later the 99th percentile is beside the hogs, less one; times in milliseconds.
+fn shift(what: &str, whom: &str, alone: &[f64], beside: &[f64]) -> Result<f64> {
+    ensure!(!alone.is_empty() && !beside.is_empty(), "{what}: nothing was measured");
+    for (name, share) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)] {
+        let (alone, beside) = (quantile(alone, share), quantile(beside, share));
+        print(&format!("{what}, {name}: {alone:.3} ms alone, {beside:.3} ms beside {whom}\n"))?;
+    }
+    print(&format!("({} and {} measured)\n", alone.len(), beside.len()))?;
+    Ok(quantile(beside, 0.99) / quantile(alone, 0.99) - 1.0)
 }
 
 fn round(value: f64) -> f64 {

@@ -5,7 +5,7 @@
 
 use super::hogs::Hogs;
 use super::stage::{STREAMS, Stage, call};
-use super::{BenchArgs, SCRIPT, load, round};
+use super::{BenchArgs, SCRIPT, load, round, shift};
 use crate::ui::print;
 use anyhow::{Context, Result, ensure};
 use coldframe_sandbox::{Function, Limits, Sandbox};
@@ -24,11 +24,11 @@ const TOKEN_PACE: Duration = Duration::from_millis(3);
 /// Length of a slice.
 const SLICE: Duration = Duration::from_millis(500);
 
-/// Latencies of one kind of slice.
+/// Latencies of one kind of slice, milliseconds.
 #[derive(Default)]
 struct Felt {
-    calls: Vec<Duration>,
-    tokens: Vec<Duration>,
+    calls: Vec<f64>,
+    tokens: Vec<f64>,
 }
 
 pub fn measure(
@@ -49,25 +49,12 @@ pub fn measure(
         stop.store(true, Ordering::Relaxed);
         hogged += runtime.block_on(hogging).context("the hog's task")?;
     }
-    let calls = shift("calls", &mut alone.calls, &mut beside.calls)?;
-    let tokens = shift("tokens", &mut alone.tokens, &mut beside.tokens)?;
+    let calls = shift("neighbour's calls", "hogs", &alone.calls, &beside.calls)?;
+    let tokens = shift("neighbour's tokens", "hogs", &alone.tokens, &beside.tokens)?;
     print(&format!("{hogged} misdeeds beside them\n"))?;
     figures.insert("neighbour_bare_call_p99_shift".to_owned(), json!(round(calls)));
     figures.insert("neighbour_bare_token_p99_shift".to_owned(), json!(round(tokens)));
     Ok(())
-}
-
-/// How much later the 99th percentile is beside the hogs.
-fn shift(what: &str, alone: &mut [Duration], beside: &mut [Duration]) -> Result<f64> {
-    ensure!(!alone.is_empty() && !beside.is_empty(), "no neighbour's {what} were measured");
-    alone.sort_unstable();
-    beside.sort_unstable();
-    let at = |times: &[Duration], share: usize| times[(times.len() - 1) * share / 1000];
-    for (name, share) in [("p50", 500), ("p90", 900), ("p99", 990), ("p99.9", 999)] {
-        let (alone, beside) = (at(alone, share), at(beside, share));
-        print(&format!("neighbour's {what}, {name}: {alone:?} alone, {beside:?} beside hogs\n"))?;
-    }
-    Ok(at(beside, 990).as_secs_f64() / at(alone, 990).as_secs_f64() - 1.0)
 }
 
 /// Every misdeed in turn until told to stop; how many there were.
@@ -90,11 +77,15 @@ async fn slice(neighbour: &Function, felt: &mut Felt) -> Result<()> {
         pace.tick().await;
         let start = Instant::now();
         let end = tokio::spawn(call(neighbour.clone(), silent.clone(), Vec::new())).await?;
-        felt.calls.push(start.elapsed());
+        felt.calls.push(millis(start.elapsed()));
         end.result?;
     }
     ensure!(!streaming.is_finished(), "the stream ended by itself");
     streaming.abort();
-    felt.tokens.extend(speaking.heard());
+    felt.tokens.extend(speaking.heard().into_iter().map(millis));
     Ok(())
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }

@@ -1,18 +1,17 @@
 //! What a tenant of a real server feels of hogs: a function with code and a token hook that streams from the model, called
 //! again and again, while another function breaks one limit after the other.
 //!
-//! Slices with the hogs and without follow each other, so that both see the same machine. The hog's caller stands for
+//! Slices without hogs, with all of them and with some follow each other, so that all see the same machine. The hog's caller stands for
 //! another machine: it takes only what all others leave of the cores. A hog may use the model as any tenant may:
 //! `generation-flood` and `trap-in-hook` do, and what the engine computes for them others wait for. So they are measured
 //! apart from those that only break limits.
 
 use super::hogs::MISDEEDS;
-use super::round;
+use super::{round, shift};
 use crate::bench_host::client::{Client, Outcome};
-use crate::bench_host::numbers::quantile;
 use crate::bench_host::server::{Server, Settings};
 use crate::ui::{Ui, print};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use coldframe_host::live::threads::idling;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -104,9 +103,9 @@ pub fn measure(
     let told: Vec<_> = ends.iter().map(|(end, count)| format!("{end} {count}")).collect();
     print(&format!("ends of the hog beside a model's tenant: {}\n", told.join(", ")))?;
     for ((what, key, _), beside) in kinds.iter().zip(&beside) {
-        let calls = shift("calls", what, &alone.calls, &beside.calls)?;
-        shift("first tokens", what, &alone.firsts, &beside.firsts)?;
-        let gaps = shift("tokens", what, &alone.gaps, &beside.gaps)?;
+        let calls = shift("a tenant's calls on the model", what, &alone.calls, &beside.calls)?;
+        shift("a tenant's first tokens on the model", what, &alone.firsts, &beside.firsts)?;
+        let gaps = shift("a tenant's tokens on the model", what, &alone.gaps, &beside.gaps)?;
         figures.insert(format!("neighbour{key}_p99_shift"), json!(round(calls)));
         figures.insert(format!("neighbour{key}_gap_p99_shift"), json!(round(gaps)));
     }
@@ -141,17 +140,4 @@ fn hogging(client: &Client, misdeeds: &[&str], stop: &AtomicBool, ends: &mut BTr
         };
         *ends.entry(end).or_default() += 1;
     }
-}
-
-/// How much later the 99th percentile is beside the hogs.
-fn shift(what: &str, whom: &str, alone: &[f64], beside: &[f64]) -> Result<f64> {
-    ensure!(!alone.is_empty() && !beside.is_empty(), "no neighbour's {what} were measured");
-    for (name, share) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99)] {
-        let (alone, beside) = (quantile(alone, share), quantile(beside, share));
-        print(&format!(
-            "a tenant's {what} on the model, {name}: {alone:.2} ms alone, {beside:.2} ms beside {whom}\n"
-        ))?;
-    }
-    print(&format!("({} and {} {what})\n", alone.len(), beside.len()))?;
-    Ok(quantile(beside, 0.99) / quantile(alone, 0.99) - 1.0)
 }

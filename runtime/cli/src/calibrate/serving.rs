@@ -2,14 +2,14 @@
 //! see it, and the first token of a request that comes while others speak, of an adapter in place and of one that is loaded.
 //! On a CPU the server, its readers, loads and the engine share the same cores, so it is no small part.
 
+use super::loads::MODULES;
 use crate::bench_backbone::adapters::write;
 use crate::bench_host::client::{Client, Told};
-use crate::bench_host::numbers::{Random, median, prompt};
+use crate::bench_host::numbers::{Random, mean, median, prompt};
 use crate::bench_host::server::{BASE, Server, Settings};
 use crate::opened::BackboneArg;
 use crate::ui::Ui;
 use anyhow::{Context, Result, anyhow, ensure};
-use coldframe_backbone::Module;
 use coldframe_backbone::model::ModelConfig;
 use coldframe_simulator::calibrate::{FirstPoint, ServedLoad, ServingPoint};
 use std::path::Path;
@@ -27,9 +27,9 @@ const PROMPTS: [usize; 3] = [32, 64, 128];
 const FIRSTS: usize = 4;
 /// Streams beside an adapter's load.
 const LOADS_BESIDE: [u64; 3] = [0, 1, 3];
-/// Tokens of the answers beside them.
+/// Tokens of the answers of streams beside something measured.
 const LONG: u32 = 160;
-/// Rank of their adapters, on q, k, v and o.
+/// Rank of the adapters used.
 const RANK: usize = 16;
 /// Longest pause before a request, milliseconds: it comes at any moment of a step.
 const PAUSE_MS: usize = 60;
@@ -99,7 +99,7 @@ fn firsts(
     let most = BESIDE.iter().copied().max().unwrap_or(0);
     for n in 0..=most {
         let path = folder.join(adapter(n));
-        write(config, &path, RANK, &[Module::Q, Module::K, Module::V, Module::O], n)?;
+        write(config, &path, RANK, &MODULES, n)?;
         client.register(&adapter(n), &path)?;
     }
     let vocab = config.vocab as u32;
@@ -125,7 +125,7 @@ fn firsts(
         cached: rows * (PROMPT as u64 + u64::from(LONG) / 2),
         prompt: *tokens as u64,
         adapter_bytes: (rows + 1) * adapter_bytes,
-        ttft_ns: (seen.iter().sum::<f64>() / seen.len().max(1) as f64) as u64,
+        ttft_ns: mean(seen) as u64,
     };
     Ok(kinds.iter().map(point).collect())
 }
@@ -161,8 +161,9 @@ fn loads(
             }
         }
     }
-    let mean = |seen: &[f64]| (seen.iter().sum::<f64>() / seen.len().max(1) as f64) as u64;
-    Ok(kinds.iter().map(|(rows, seen)| ServedLoad { rows: *rows, bytes, load_ns: mean(seen) }).collect())
+    let point =
+        |(rows, seen): &(u64, Vec<f64>)| ServedLoad { rows: *rows, bytes, load_ns: mean(seen) as u64 };
+    Ok(kinds.iter().map(point).collect())
 }
 
 fn adapter(n: u64) -> String {

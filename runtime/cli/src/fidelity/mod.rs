@@ -79,8 +79,9 @@ pub fn run(args: FidelityArgs, ui: &Ui) -> Result<()> {
     let logs = logs(&args, &plan)?;
     let live: Vec<RunReport> =
         live.iter().enumerate().map(|(n, run)| merged(run.clone(), logs.get(n))).collect();
-    let found = Found::new(&live, &simulated, &logs, &plan)?;
-    let simulated: Vec<RunReport> = simulated.into_iter().map(|run| run.report).collect();
+    let (simulated, own_logs): (Vec<RunReport>, Vec<String>) =
+        simulated.into_iter().map(|run| (run.report, run.log)).unzip();
+    let found = Found::new([&live, &simulated], &logs, &own_logs, &plan)?;
     if let (Some(path), Some(mut file)) = (&replay.html, html) {
         let title = format!("Fidelity: {} under {}", plan.trace.name, plan.policies[0].name);
         let about = format!("{}; {}", plan.inputs.fleet, plan.inputs.command);
@@ -186,27 +187,32 @@ struct Found {
 }
 
 impl Found {
-    fn new(live: &[RunReport], simulated: &[Simulated], logs: &[Logged], plan: &Plan) -> Result<Self> {
+    /// Of live and simulated runs, the hosts' logs and the simulations'.
+    fn new(
+        [live, simulated]: [&[RunReport]; 2],
+        logs: &[Logged],
+        own_logs: &[String],
+        plan: &Plan,
+    ) -> Result<Self> {
         let mut setup = plan.base.clone();
         setup.policy = plan.policies[0].clone();
-        let pair = |(log, simulated): (&Logged, &Simulated)| {
-            let own = read(Reader::new(simulated.log.as_bytes())?, &setup, &plan.tariffs)?;
+        let pair = |(log, own): (&Logged, &String)| {
+            let own = read(Reader::new(own.as_bytes())?, &setup, &plan.tariffs)?;
             let fates = [log.fates.as_slice(), own.fates.as_slice()];
             anyhow::Ok(agreement(&log.decisions, &own.decisions, fates))
         };
-        let agreements = logs.iter().zip(simulated).map(pair).collect::<Result<Vec<Agreement>>>()?;
-        let reports: Vec<RunReport> = simulated.iter().map(|run| run.report.clone()).collect();
+        let agreements = logs.iter().zip(own_logs).map(pair).collect::<Result<Vec<Agreement>>>()?;
         let replayed =
             logs.iter().map(|log| (log.equal, log.parted.as_ref().map(|p| format!("{p:?}")))).collect();
         let with_logs = !logs.is_empty();
-        let all = rows(live, &reports).into_iter();
+        let all = rows(live, simulated).into_iter();
         // Without the host's log a client knows nothing of the devices, and of cold starts only what the host tells.
         let known = |row: &Row| with_logs || !device_row(&row.key);
         Ok(Self {
             rows: all.filter(known).collect(),
             // Of several runs the one that agrees least.
             agreement: agreements.into_iter().min_by(|a, b| a.by_request.total_cmp(&b.by_request)),
-            cold_count_error: cold_count_error(live, &reports),
+            cold_count_error: cold_count_error(live, simulated),
             replayed,
             with_logs,
         })

@@ -51,7 +51,8 @@ use tokio::task::JoinHandle;
 
 /// Largest adapter that a one-process policy makes room for, bytes.
 const ADAPTER_SLOT: u64 = 64 << 20;
-/// Loads at once. Some wait for a disk or for a child that compiles, so more than there may be cores; arbitrary.
+/// Loads of backbones and adapters at once, and of code. Some wait for a disk or for a child that compiles, so more than there
+/// may be cores; arbitrary.
 const LOADERS: usize = 4;
 /// Bytes of the event log.
 const EVENT_LOG_BYTES: u64 = 1 << 30;
@@ -167,6 +168,7 @@ impl Host {
             state: Arc::new(StoreState(store.state())),
             logs: logs.clone(),
             loaders: Loaders::start(LOADERS).map_err(io("the threads that load"))?,
+            code_loaders: Loaders::start(LOADERS).map_err(io("the threads that load code"))?,
         });
         let ledger = Ledger::start(store.journal(), Book::Ledger);
         let backbones = open_backbones(&config, &machine, clock.wall_ms()).await?;

@@ -1,4 +1,4 @@
-//! Threads that answer callers beside an engine which keeps all cores busy.
+//! Weights and turns of threads beside an engine which keeps all cores busy.
 //!
 //! The engine's threads wait for each other many times in a step, so each moment that one of them has to give away is lost
 //! to all. Answering a call takes a fraction of a millisecond, which should come at once; answering thousands of them a
@@ -39,11 +39,19 @@ pub fn idling() {
 
 /// Does work that a caller waits for in short turns, which come early, with the weight that the thread has.
 pub fn soon<T>(work: impl FnOnce() -> T) -> T {
-    let nice = niceness();
-    ask(nice, TURN_NS);
-    let done = work();
-    ask(nice, 0);
-    done
+    // A panic ends it too: threads that this one makes later inherit its turns.
+    let turns = UsualTurnsAgain(niceness());
+    ask(turns.0, TURN_NS);
+    work()
+}
+
+/// Gives the calling thread the kernel's turns back; holds its weight.
+struct UsualTurnsAgain(i32);
+
+impl Drop for UsualTurnsAgain {
+    fn drop(&mut self) {
+        ask(self.0, 0);
+    }
 }
 
 /// Asks for a weight and a turn of the calling thread; a turn of 0 is the kernel's own.

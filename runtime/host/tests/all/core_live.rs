@@ -55,6 +55,7 @@ async fn three_functions_with_room_for_one_answer_as_alone() {
         state: Arc::new(MemoryState::default()),
         logs: Arc::new(Logs::default()),
         loaders: Loaders::start(2).expect("threads"),
+        code_loaders: Loaders::start(1).expect("a thread"),
     });
     let measured = machine.measure(BackboneId(0), 16, Duration::from_secs(2)).await.expect("it answers");
     assert!(measured.t0 > Duration::ZERO && measured.adapter_bytes_per_s > 0);

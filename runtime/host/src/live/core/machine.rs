@@ -81,8 +81,10 @@ pub struct MachineOptions {
     pub state: Arc<dyn StateStore>,
     /// What functions' code logs.
     pub logs: Arc<Logs>,
-    /// Where loads run.
+    /// Where backbones and adapters are loaded.
     pub loaders: Loaders,
+    /// Where code is: slow compiling keeps no adapter waiting.
+    pub code_loaders: Loaders,
 }
 
 /// See the module. Its clones are the same machine.
@@ -96,6 +98,7 @@ struct Inner {
     state: Arc<dyn StateStore>,
     logs: Arc<Logs>,
     loaders: Loaders,
+    code_loaders: Loaders,
     tenants: Mutex<BTreeMap<String, u32>>,
     staged: Mutex<BTreeMap<FunctionKey, Arc<Vec<Loaded>>>>,
 }
@@ -142,6 +145,7 @@ impl Machine {
             state: options.state,
             logs: options.logs,
             loaders: options.loaders,
+            code_loaders: options.code_loaders,
             tenants: Mutex::default(),
             staged: Mutex::default(),
         }))
@@ -397,7 +401,7 @@ impl Executors for Machine {
             let compiler = machine.0.compiler.clone();
             let code = machine
                 .0
-                .loaders
+                .code_loaders
                 .run(move || compiler.compile(&function.key.names, &module, &file, &generation.settings));
             let held: Held = Arc::new(CodeLease(code.await?));
             Ok(Arrived { held, from: Tier::Disk, read, load: start.elapsed() - read })
