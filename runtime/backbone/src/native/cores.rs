@@ -55,8 +55,8 @@ mod tests {
             thread.join().expect("a thread that ends")
         };
         let all = cores.len();
-        for index in 0..all {
-            assert_eq!(left(index, all), [cores[index]]);
+        for (index, &core) in cores.iter().enumerate() {
+            assert_eq!(left(index, all), [core]);
         }
         assert_eq!(left(0, all + 1), cores);
         assert_eq!(left(0, 1), cores);
