@@ -9,6 +9,7 @@ usage() {
     echo "  peers     tokens a second beside llama.cpp, torch + PEFT and mistral.rs (installs them into target/peers)"
     echo "  backbone  the backbone's promises, measured beside the peers that are installed"
     echo "  sandbox   the sandbox's promises, beside bare wasmtime in the same run"
+    echo "  sandbox-peers  a component of wasi:http under our server and under wasmtime serve (built from crates.io); needs wrk"
     echo "  host      the host's promises, on servers of its own (--minutes 10 --kill-rounds 500 for the full ones)"
     echo "  fidelity  the simulator beside the host: calibration, three classes of traces, two policies, three live runs each"
     echo "            (POLICIES, CLASSES, FUNCTIONS, RUNS, SPAN, RATE: see the script; results in target/fidelity)"
@@ -84,6 +85,18 @@ case "$name" in
         done
         # shellcheck disable=SC2086 # a list of files
         exec "$coldframe" fidelity-table $results
+        ;;
+    sandbox-peers)
+        cargo build --release --locked --bin coldframe >&2
+        coldframe="${CARGO_TARGET_DIR:-target}/release/coldframe"
+        model="${COLDFRAME_MODEL:-smollm2-135m-instruct}"
+        [ -e "$model" ] || "$coldframe" backbone pull "$model" >&2
+        home="${COLDFRAME_PEERS_DIR:-target/peers}"
+        command -v wrk >/dev/null 2>&1 || { echo "bench.sh: wrk makes the load: apt-get install wrk" >&2; exit 1; }
+        [ -x "$home/wasmtime/bin/wasmtime" ] ||
+            cargo install wasmtime-cli --version 48.0.8 --root "$home/wasmtime" --target-dir "$home/wasmtime/target" \
+                --no-default-features --features serve,run,cranelift,parallel-compilation,pooling-allocator,component-model,component-model-async >&2
+        exec python3 scripts/peers/invoke.py "$coldframe" "$model" "$home/wasmtime/bin/wasmtime" wrk "$@"
         ;;
     host-peers)
         scripts/peers/install.sh llamacpp

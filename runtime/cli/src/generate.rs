@@ -116,6 +116,7 @@ pub fn run(args: GenerateArgs, ui: &Ui) -> Result<()> {
     engine.submit(Request {
         tenant: TenantId(0),
         adapter,
+        yields: false,
         prompt,
         max_tokens: Some(left.min(args.max_tokens as usize)),
         voices: vec![Box::new(voice)],

@@ -28,8 +28,8 @@ impl Engine {
             self.running.remove(&id);
             self.running.insert(heir.id);
         } else if !sequence.paused {
-            self.lanes.take(sequence.owner, id);
-            self.lanes.put(sequence.owner, heir.id);
+            self.lanes.take(sequence.lane(), id);
+            self.lanes.put(sequence.lane(), heir.id);
         }
         if let Some(cached) = sequence.cached {
             self.tell(heir.id, What::Started { prompt: sequence.prompt, cached });
@@ -54,6 +54,7 @@ impl Engine {
 fn child_of(sequence: &Sequence, voice: Box<dyn super::Voice>) -> Sequence {
     Sequence {
         owner: sequence.owner,
+        yields: sequence.yields,
         adapter: sequence.adapter.clone(),
         tokens: sequence.tokens.clone(),
         prompt: sequence.prompt,

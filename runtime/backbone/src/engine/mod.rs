@@ -2,7 +2,7 @@
 //!
 //! One [`Engine::step`] advances everything that is running: a decode row for each sequence that has one, then prefill
 //! chunks under a budget, taken in turns from the functions (tenant and generation) and first come, first served inside
-//! one. What a sequence says depends on itself alone: never on its neighbours, on preemption or on a prefix hit. The
+//! one. Sequences that yield run where no other does, and beside others a token now and then. What a sequence says depends on itself alone: never on its neighbours, on preemption or on a prefix hit. The
 //! engine knows no server, no policy and no sandbox; it is driven by whoever calls `step`.
 
 mod fork;
@@ -43,6 +43,8 @@ pub struct Request {
     pub tenant: TenantId,
     /// The adapter, bound now: replacing what its name means changes nothing for this request.
     pub adapter: Option<Arc<Adapter>>,
+    /// It gives way: while others run it gets one token in [`EngineOptions::yielding_steps`] steps.
+    pub yields: bool,
     /// Token ids, at least one.
     pub prompt: Vec<u32>,
     /// Tokens to generate at most; `None` is as many as the context and the pages allow.

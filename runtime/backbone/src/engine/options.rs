@@ -14,6 +14,10 @@ pub struct EngineOptions {
     pub max_sequences: usize,
     /// Tokens of prefill that a function gets before it is the next one's turn, so that a step has room for several functions'.
     pub prefill_quantum: usize,
+    /// Tokens of a step in which only those that yield run, and seats they may have: whoever comes waits for no longer step.
+    pub yielding_tokens: usize,
+    /// Of so many steps beside others, those that yield have one token together, so that they end some time.
+    pub yielding_steps: usize,
     /// Requests that may wait; more are refused.
     pub max_waiting: usize,
     /// Requests of one tenant that may wait.
@@ -30,6 +34,8 @@ impl Default for EngineOptions {
             max_batched_tokens: 128,
             max_sequences: 64,
             prefill_quantum: 32,
+            yielding_tokens: 16,
+            yielding_steps: 16,
             max_waiting: 1024,
             max_waiting_per_tenant: 256,
             swap_bytes: 256 << 20,
@@ -53,6 +59,12 @@ impl EngineOptions {
         }
         if self.prefill_quantum == 0 {
             return wrong("prefill_quantum", "must be at least 1");
+        }
+        if self.yielding_tokens == 0 || self.yielding_tokens > self.max_batched_tokens {
+            return wrong("yielding_tokens", "must be from 1 to max_batched_tokens");
+        }
+        if self.yielding_steps == 0 {
+            return wrong("yielding_steps", "must be at least 1");
         }
         if !(0.0..=1.0).contains(&self.book.tenant_share) {
             return wrong("tenant_share", "must be from 0 to 1");

@@ -14,8 +14,8 @@ impl Engine {
         self.preempt(id);
         let sequence = self.sequences.get_mut(&id).expect("looked up above");
         sequence.paused = true;
-        let owner = sequence.owner;
-        self.lanes.take(owner, id);
+        let lane = sequence.lane();
+        self.lanes.take(lane, id);
         true
     }
 
@@ -27,8 +27,8 @@ impl Engine {
             return false;
         };
         sequence.paused = false;
-        let owner = sequence.owner;
-        self.lanes.put(owner, id);
+        let lane = sequence.lane();
+        self.lanes.put(lane, id);
         true
     }
 

@@ -19,10 +19,10 @@ impl Engine {
     pub(super) fn admit(&mut self) {
         loop {
             let mut admitted = false;
-            for (owner, id) in self.lanes.heads() {
+            for (lane, id) in self.lanes.heads() {
                 match self.room_for(id) {
                     Room::Yes if self.start(id) => {
-                        self.lanes.served(owner);
+                        self.lanes.served(lane);
                         admitted = true;
                     }
                     // Beyond its share: its tenant waits for itself, others need not.
@@ -37,35 +37,60 @@ impl Engine {
         }
     }
 
-    /// The batch of a step: decode rows oldest first, then prefill by turns.
+    /// The batch of a step: decode rows oldest first, then prefill by turns. Those that yield have a step of their own, a short
+    /// one, when no other runs, and a token of it now and then when others do.
     pub(super) fn plan(&mut self) -> Vec<Planned> {
+        let yields = |id: &SequenceId| self.sequences[id].yields;
+        let (yielding, usual): (Vec<_>, Vec<_>) = self.running.iter().copied().partition(yields);
         let mut plan = Vec::new();
-        for id in self.running.iter().copied().collect::<Vec<_>>() {
+        if usual.is_empty() {
+            self.yielded = 0;
+            self.plan_of(&yielding, self.options.yielding_tokens, &mut plan);
+            return plan;
+        }
+        self.yielded += usize::from(!yielding.is_empty());
+        let beside = usize::from(self.yielded >= self.options.yielding_steps);
+        self.plan_of(&usual, self.options.max_batched_tokens - beside, &mut plan);
+        if beside > 0 {
+            self.plan_beside(&yielding, &mut plan);
+        }
+        plan
+    }
+
+    /// Plans a step of these alone.
+    fn plan_of(&mut self, these: &[SequenceId], most: usize, plan: &mut Vec<Planned>) {
+        for &id in these {
             // An older one may have put it aside meanwhile.
-            if self.running.contains(&id)
-                && self.sequences[&id].decoding()
-                && self.cover(id, 1, &mut plan) == 1
-            {
+            if self.running.contains(&id) && self.sequences[&id].decoding() && self.cover(id, 1, plan) == 1 {
                 plan.push(Planned { id, take: 1 });
             }
         }
-        let mut budget = self.options.max_batched_tokens.saturating_sub(plan.len());
-        let mut turns = self.turns();
+        let mut budget = most.saturating_sub(plan.len());
+        let mut turns = self.turns(these);
         while budget > 0 {
             let Some((owner, mut queue)) = turns.pop_front() else { break };
             let Some(id) = queue.pop_front() else { continue };
-            let took = self.prefill(id, budget.min(self.options.prefill_quantum), &mut plan);
+            let took = self.prefill(id, budget.min(self.options.prefill_quantum), plan);
             if took == 0 {
                 continue;
             }
             self.turn = Some(owner);
             budget -= took;
-            if planned(&plan, id) < self.sequences[&id].pending() {
+            if planned(plan, id) < self.sequences[&id].pending() {
                 queue.push_front(id);
             }
             turns.push_back((owner, queue));
         }
-        plan
+    }
+
+    /// Plans one token for the next of those that yield.
+    fn plan_beside(&mut self, yielding: &[SequenceId], plan: &mut Vec<Planned>) {
+        let later = yielding.iter().find(|id| self.yielder.is_none_or(|last| **id > last));
+        let Some(&id) = later.or(yielding.first()) else { return };
+        (self.yielded, self.yielder) = (0, Some(id));
+        if self.running.contains(&id) && self.cover(id, 1, plan) == 1 {
+            plan.push(Planned { id, take: 1 });
+        }
     }
 
     /// Plans up to `most` more tokens of a prompt; says how many.
@@ -85,10 +110,10 @@ impl Engine {
         took
     }
 
-    /// Functions with prompts to compute, the one after the last served first, each with its sequences by age.
-    fn turns(&self) -> VecDeque<(Owner, VecDeque<SequenceId>)> {
+    /// Functions of these with prompts to compute, the one after the last served first, each with its sequences by age.
+    fn turns(&self, these: &[SequenceId]) -> VecDeque<(Owner, VecDeque<SequenceId>)> {
         let mut lanes: BTreeMap<Owner, VecDeque<SequenceId>> = BTreeMap::new();
-        for id in &self.running {
+        for id in these.iter().filter(|id| self.running.contains(id)) {
             let sequence = &self.sequences[id];
             if !sequence.decoding() {
                 lanes.entry(sequence.owner).or_default().push_back(*id);
@@ -107,6 +132,14 @@ impl Engine {
         let seats: usize = self.running.iter().map(|id| self.sequences[id].seats()).sum();
         if seats + sequence.seats() > self.options.max_sequences {
             return Room::No;
+        }
+        if sequence.yields {
+            let yielding = |id: &&SequenceId| self.sequences[id].yields;
+            let seats: usize =
+                self.running.iter().filter(yielding).map(|id| self.sequences[id].seats()).sum();
+            if seats > 0 && seats + sequence.seats() > self.options.yielding_tokens {
+                return Room::BeyondShare;
+            }
         }
         // A page in hand for each that runs, so that a newcomer is not put aside at once.
         let needed = pages_of(sequence) + self.running.len();

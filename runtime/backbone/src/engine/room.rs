@@ -1,6 +1,7 @@
 //! Pages for running sequences: growing, putting the newest aside, bringing them back.
 //!
-//! The oldest running sequence can always take what it needs from newer ones, so that something always ends.
+//! The oldest running sequence can always take what it needs from newer ones, so that something always ends; those that yield
+//! count as newer than all others.
 
 use super::plan::Planned;
 use super::sequence::Phase;
@@ -46,7 +47,7 @@ impl Engine {
         while let Some(page) = sequence.pages.pop() {
             self.book.release(page);
         }
-        self.lanes.put(sequence.owner, id);
+        self.lanes.put(sequence.lane(), id);
         self.stats.preempted += 1;
         true
     }
@@ -55,7 +56,7 @@ impl Engine {
     pub(super) fn start(&mut self, id: SequenceId) -> bool {
         let reach = self.reach_of(id);
         let sequence = self.sequences.get_mut(&id).expect("a waiting sequence lives");
-        let owner = sequence.owner;
+        let (owner, lane) = (sequence.owner, sequence.lane());
         let mut pages = self.book.adopt(owner, &sequence.tokens);
         let found = pages.len();
         while pages.len() < sequence.filled() {
@@ -70,7 +71,7 @@ impl Engine {
         let phase = std::mem::replace(&mut sequence.phase, Phase::Running);
         let told = (sequence.prompt, found * PAGE_TOKENS, sequence.cached.is_none());
         sequence.cached.get_or_insert(found * PAGE_TOKENS);
-        self.lanes.take(owner, id);
+        self.lanes.take(lane, id);
         self.running.insert(id);
         if let Phase::Swapped(bytes) = phase {
             self.swap_in(id, found, &bytes);
@@ -118,10 +119,11 @@ impl Engine {
 
     /// The newest running sequence that is newer than `id`, of this owner's tenant only if one is given.
     fn newest_after(&self, id: SequenceId, of: Option<Owner>) -> Option<SequenceId> {
-        let newer = self.running.range(id.choice(1)..).rev().copied();
-        let mut of_tenant =
-            newer.filter(|other| of.is_none_or(|owner| self.sequences[other].owner.tenant == owner.tenant));
-        of_tenant.next()
+        let age = |id: SequenceId| (self.sequences[&id].yields, id);
+        let of_tenant =
+            |other: &SequenceId| of.is_none_or(|owner| self.sequences[other].owner.tenant == owner.tenant);
+        let newer = self.running.iter().copied().filter(|other| age(*other) > age(id));
+        newer.filter(of_tenant).max_by_key(|other| age(*other))
     }
 
     fn page_list(&mut self, id: SequenceId) -> &mut Vec<PageId> {

@@ -27,6 +27,10 @@ pub struct Engine {
     pub(super) swapped: u64,
     /// The function that had the last turn of prefill.
     pub(super) turn: Option<Owner>,
+    /// Steps since one of those that yield had a token beside the others.
+    pub(super) yielded: usize,
+    /// Which of those that yield had the last such token.
+    pub(super) yielder: Option<SequenceId>,
     pub(super) events: Vec<Event>,
     pub(super) stats: StepStats,
     next: u64,
@@ -56,6 +60,8 @@ impl Engine {
             running: BTreeSet::new(),
             swapped: 0,
             turn: None,
+            yielded: 0,
+            yielder: None,
             events: Vec::new(),
             stats: StepStats::default(),
             next: 0,
@@ -88,6 +94,11 @@ impl Engine {
     /// Sequences in the batch.
     pub fn running(&self) -> usize {
         self.running.len()
+    }
+
+    /// Of these, those that yield.
+    pub fn yielding(&self) -> usize {
+        self.running.iter().filter(|id| self.sequences[id].yields).count()
     }
 
     /// Sequences that wait to run, those put aside included.
@@ -127,6 +138,7 @@ impl Engine {
             voices.enumerate().map(|(i, voice)| Branch { id: first.choice(i + 1), voice }).collect();
         let sequence = Sequence {
             owner,
+            yields: request.yields,
             adapter: request.adapter,
             prompt: request.prompt.len(),
             tokens: request.prompt,
@@ -139,8 +151,8 @@ impl Engine {
             cached: None,
             paused: false,
         };
+        self.lanes.put(sequence.lane(), first);
         self.sequences.insert(first, sequence);
-        self.lanes.put(owner, first);
         Ok(first)
     }
 
@@ -354,7 +366,7 @@ impl Engine {
     pub(super) fn remove(&mut self, id: SequenceId, discard: bool) {
         let Some(mut sequence) = self.sequences.remove(&id) else { return };
         self.running.remove(&id);
-        self.lanes.take(sequence.owner, id);
+        self.lanes.take(sequence.lane(), id);
         if let Phase::Swapped(bytes) = &sequence.phase {
             self.swapped -= bytes.len() as u64;
         }

@@ -1,5 +1,6 @@
 //! A sequence: its tokens, its pages, its voice.
 
+use super::lanes::Lane;
 use super::{SequenceId, Usage, Voice};
 use crate::adapter::Adapter;
 use crate::executor::{PAGE_TOKENS, PageId};
@@ -25,6 +26,8 @@ pub(super) struct Branch {
 
 pub(super) struct Sequence {
     pub(super) owner: Owner,
+    /// It gives way to those that do not.
+    pub(super) yields: bool,
     pub(super) adapter: Option<Arc<Adapter>>,
     /// Prompt and what was generated.
     pub(super) tokens: Vec<u32>,
@@ -44,6 +47,11 @@ pub(super) struct Sequence {
 }
 
 impl Sequence {
+    /// Where it waits.
+    pub(super) fn lane(&self) -> Lane {
+        Lane { owner: self.owner, yields: self.yields }
+    }
+
     /// Tokens whose keys and values are still to be computed, at least one while it lives.
     pub(super) fn pending(&self) -> usize {
         self.tokens.len() - self.computed

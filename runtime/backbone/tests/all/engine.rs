@@ -68,6 +68,7 @@ fn request(tenant: u32, seed: u32, prompt: usize, max_tokens: usize) -> Request 
     Request {
         tenant: TenantId(tenant),
         adapter: None,
+        yields: false,
         prompt: (0..prompt as u32).map(token).collect(),
         max_tokens: Some(max_tokens),
         voices: vec![Teller::boxed(u64::from(seed), VOCAB)],
@@ -120,6 +121,62 @@ fn functions_take_turns() {
     }
     // The other tenant's one request ends beside the first of the four before it, not after them all.
     assert_eq!(order, [ids[0], late, ids[1], ids[2], ids[3]]);
+}
+
+/// A request that gives way.
+fn yielding(request: Request) -> Request {
+    Request { yields: true, ..request }
+}
+
+#[test]
+fn who_yields_has_short_steps_alone_and_a_token_now_and_then_beside_others() {
+    let options = EngineOptions { yielding_tokens: 8, yielding_steps: 4, ..EngineOptions::default() };
+    let (mut engine, seen) = engine(64, options);
+    let mut outcomes = Outcomes::new();
+    let slow = engine.submit(yielding(request(1, 1, 20, 3))).unwrap();
+    step(&mut engine, &mut outcomes);
+    let quick = engine.submit(request(1, 2, 100, 6)).unwrap();
+    let (mut order, mut steps) = (Vec::new(), 0);
+    while !engine.is_idle() {
+        step(&mut engine, &mut outcomes);
+        steps += 1;
+        for id in [slow, quick] {
+            if outcomes.get(&id).is_some_and(|outcome| outcome.end.is_some()) && !order.contains(&id) {
+                order.push(id);
+            }
+        }
+    }
+    assert_eq!(order, [quick, slow]);
+    let seen = seen.lock().unwrap();
+    // Alone a short step; beside the other nothing, then one token in the fourth step; alone again in short steps.
+    assert_eq!(seen[..3], [vec![(0, 8)], vec![(0, 100)], vec![(100, 1)]]);
+    assert_eq!(seen[3..5], [vec![(101, 1)], vec![(102, 1), (8, 1)]]);
+    assert_eq!(
+        seen[5..],
+        [vec![(103, 1)], vec![(104, 1)], vec![(9, 8)], vec![(17, 3)], vec![(20, 1)], vec![(21, 1)]]
+    );
+    assert_eq!(steps, seen.len() - 1);
+    assert_eq!(outcomes[&slow], solo(request(1, 1, 20, 3)), "it says what it would have said");
+}
+
+#[test]
+fn who_yields_keeps_no_seat_and_no_page_from_others() {
+    let options = EngineOptions { yielding_tokens: 2, max_sequences: 4, ..EngineOptions::default() };
+    let (mut engine, _) = engine(8, options);
+    let mut outcomes = Outcomes::new();
+    let hogs: Vec<_> =
+        (0..4).map(|seed| engine.submit(yielding(request(1, seed, 30, 30))).unwrap()).collect();
+    step(&mut engine, &mut outcomes);
+    assert_eq!((engine.running(), engine.waiting()), (2, 2));
+    // Six of the eight pages, and older ones have some of them.
+    let ids: Vec<_> = (8..10).map(|seed| engine.submit(request(1, seed, 30, 18)).unwrap()).collect();
+    while !ids.iter().all(|id| outcomes.get(id).is_some_and(|outcome| outcome.end.is_some())) {
+        step(&mut engine, &mut outcomes);
+        engine.audit().unwrap();
+    }
+    assert!(hogs.iter().all(|id| outcomes.get(id).is_none_or(|outcome| outcome.end.is_none())));
+    let rest = run(&mut engine);
+    assert!(hogs.iter().all(|id| rest[id].end.is_some()));
 }
 
 #[test]

@@ -114,6 +114,7 @@ impl World<'_> {
         Request {
             tenant: TenantId(tenant),
             adapter: asked.adapter.map(|adapter| self.adapters[adapter].clone()),
+            yields: asked.seed % 3 == 0,
             prompt: asked.prompt.clone(),
             max_tokens: Some(asked.most),
             voices: (0..choices).map(voice).collect(),
@@ -220,6 +221,7 @@ fn a_replaced_name_never_finds_the_old_pages() {
         let request = Request {
             tenant: TenantId(1),
             adapter: Some(adapter.clone()),
+            yields: false,
             prompt: (0..40).collect(),
             max_tokens: Some(4),
             voices: vec![Teller::boxed(1, VOCAB)],

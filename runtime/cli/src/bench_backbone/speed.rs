@@ -141,6 +141,7 @@ pub fn request(
     Request {
         tenant: TenantId(0),
         adapter,
+        yields: false,
         prompt,
         max_tokens,
         voices: vec![Box::new(Greedy { sampler: Sampler::new(SamplingParams::greedy(), &[], 0) })],

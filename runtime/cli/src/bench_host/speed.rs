@@ -24,6 +24,8 @@ const DECODE_PROMPT: usize = 64;
 const STEPS: usize = 96;
 /// Steps of an answer beside them: the first streams speak while the last prompts are computed.
 const MORE: usize = 64;
+/// Repeats of which `coldframe bench` tells the median: a single prompt of a fresh process scatters by several milliseconds.
+const REPEATS: &str = "5";
 /// The word.
 const WORD: &str = " the";
 /// Tokens of the prompt of the call that is alone: `prefill_128` of `coldframe bench`.
@@ -83,7 +85,7 @@ pub(super) fn engine(bench: &Bench<'_>, tokens: usize) -> Result<Engine> {
     let program = std::env::current_exe().context("this program's own file")?;
     let mut command = Command::new(program);
     command.args(["--json", "--quiet", "bench"]).args(bench.args.model.arguments()?);
-    command.args(["--batch", &STREAMS.to_string(), "--steps", &STEPS.to_string(), "--repeat", "1"]);
+    command.args(["--batch", &STREAMS.to_string(), "--steps", &STEPS.to_string(), "--repeat", REPEATS]);
     let prefill = format!("prefill_{tokens}");
     command.args(["--prefill", &tokens.to_string(), "--only", &format!("{prefill},decode_{STREAMS}_mixed")]);
     let out = command.stderr(Stdio::inherit()).current_dir(Path::new(".")).output()?;

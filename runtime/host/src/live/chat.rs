@@ -30,7 +30,7 @@ pub(super) async fn answer(call: Call, place: &Place, line: &Line) -> Result<(),
     let Ready { prompt, max_tokens, voices } = ready;
     let adapter = loaded.map(|loaded| loaded.adapter.clone());
     let meter = place.meter.clone();
-    let job = Job { tenant: place.tenant, adapter, prompt, max_tokens, voices, meter };
+    let job = Job { tenant: place.tenant, adapter, yields: false, prompt, max_tokens, voices, meter };
     line.submitted();
     let mut stream = place.model.engine.submit(job).await.map_err(|error| fault::of_job(&error))?;
     let tokenizer = &*place.model.tokenizer;

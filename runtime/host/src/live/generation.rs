@@ -2,6 +2,7 @@
 
 use super::engine::{Happened, JobStream};
 use super::fault;
+use super::guest::Conduct;
 use super::line::Line;
 use coldframe_backbone::engine::{Reason as Ended, Spoken};
 use coldframe_backbone::text::Tokenizer;
@@ -13,12 +14,19 @@ pub(super) struct EngineGeneration {
     stream: JobStream,
     tokenizer: Arc<Tokenizer>,
     line: Line,
+    conduct: Conduct,
     logprobs: bool,
 }
 
 impl EngineGeneration {
-    pub(super) fn new(stream: JobStream, tokenizer: Arc<Tokenizer>, line: Line, logprobs: bool) -> Self {
-        Self { stream, tokenizer, line, logprobs }
+    pub(super) fn new(
+        stream: JobStream,
+        tokenizer: Arc<Tokenizer>,
+        line: Line,
+        conduct: Conduct,
+        logprobs: bool,
+    ) -> Self {
+        Self { stream, tokenizer, line, conduct, logprobs }
     }
 
     async fn following(&mut self) -> Result<Option<Event>, Failure> {
@@ -41,7 +49,11 @@ impl EngineGeneration {
                         completion_tokens: u32::try_from(usage.completion).unwrap_or(u32::MAX),
                     }));
                 }
-                Happened::Failed(error) => return Err(fault::to_guest(&fault::of_job(&error))),
+                Happened::Failed(error) => {
+                    let failure = fault::to_guest(&fault::of_job(&error));
+                    self.conduct.ended(&failure.code);
+                    return Err(failure);
+                }
             }
         }
         Ok(None)

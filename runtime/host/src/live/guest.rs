@@ -7,6 +7,7 @@ use super::logs::FunctionLog;
 use super::reply::{CallReply, Said};
 use super::run::Place;
 use super::speak::{Ready, Source, Wish, prepare};
+use super::standing::{Standings, YIELDS_FOR, is_misdeed};
 use super::{engine::Job, fault};
 use crate::call::{Call, CallError, CallEvent, Finish, Prompt, Work};
 use crate::records::Names;
@@ -72,16 +73,17 @@ pub(super) async fn answer(
     let route = route(&call.work);
     let said = Arc::new(Mutex::new(Said::default()));
     let reply = CallReply::new(line.clone(), route, said.clone());
-    let services = GuestServices {
-        log: place.logs.of(&call.names),
+    let conduct = Conduct {
+        standings: place.standings.clone(),
         names: call.names.clone(),
+        log: place.logs.of(&call.names),
         call: call.id.clone(),
-        place: place.clone(),
-        line: line.clone(),
     };
+    let services = GuestServices { place: place.clone(), line: line.clone(), conduct: conduct.clone() };
     let end = spent.timed(code.handle(request(call, route), Arc::new(services), Box::new(reply))).await;
     spent.set(end.clone());
     if let Some(fault) = end.fault {
+        conduct.ended(&fault.code);
         return Err(match fault.retry {
             true => {
                 let what = fault.message;
@@ -207,13 +209,33 @@ fn wished(params: &Params, defaults: &Map<String, Value>, budget: u32) -> Result
     })
 }
 
+/// Where a call's ends are judged and told.
+#[derive(Clone)]
+pub(super) struct Conduct {
+    standings: Arc<Standings>,
+    names: Names,
+    log: Arc<FunctionLog>,
+    call: String,
+}
+
+impl Conduct {
+    /// The call, or a generation of it, ended with this code.
+    pub(super) fn ended(&self, code: &str) {
+        if is_misdeed(code) && self.standings.broke(&self.names, Instant::now()) {
+            let seconds = YIELDS_FOR.as_secs();
+            let what = format!(
+                "`{code}`: until {seconds} s after the last such end it generates only what others leave of the engine"
+            );
+            self.log.write(&self.call, Level::Warn, &what);
+        }
+    }
+}
+
 /// The platform behind one call.
 struct GuestServices {
     place: Place,
-    names: Names,
-    call: String,
-    log: Arc<FunctionLog>,
     line: Line,
+    conduct: Conduct,
 }
 
 impl GuestServices {
@@ -245,12 +267,14 @@ impl GuestServices {
         let Ready { prompt, max_tokens, voices } = ready;
         let adapter = loaded.map(|loaded| loaded.adapter.clone());
         let meter = self.place.meter.clone();
-        let job = Job { tenant: self.place.tenant, adapter, prompt, max_tokens, voices, meter };
+        let yields = self.place.standings.yields(&self.conduct.names, Instant::now());
+        let job = Job { tenant: self.place.tenant, adapter, yields, prompt, max_tokens, voices, meter };
         self.line.submitted();
         let stream = self.place.model.engine.submit(job).await;
         let stream = stream.map_err(|error| guest(&fault::of_job(&error)))?;
         let tokenizer = self.place.model.tokenizer.clone();
-        Ok(Box::new(EngineGeneration::new(stream, tokenizer, self.line.clone(), logprobs)))
+        let conduct = self.conduct.clone();
+        Ok(Box::new(EngineGeneration::new(stream, tokenizer, self.line.clone(), conduct, logprobs)))
     }
 }
 
@@ -285,23 +309,23 @@ impl Services for GuestServices {
     }
 
     fn state_get<'a>(&'a self, key: &'a str) -> Later<'a, Result<Option<Vec<u8>>, Failure>> {
-        self.place.state.get(&self.names, key)
+        self.place.state.get(&self.conduct.names, key)
     }
 
     fn state_set<'a>(&'a self, key: &'a str, value: Vec<u8>) -> Later<'a, Result<(), Failure>> {
-        self.place.state.set(&self.names, key, value)
+        self.place.state.set(&self.conduct.names, key, value)
     }
 
     fn state_delete<'a>(&'a self, key: &'a str) -> Later<'a, Result<(), Failure>> {
-        self.place.state.delete(&self.names, key)
+        self.place.state.delete(&self.conduct.names, key)
     }
 
     fn state_keys<'a>(&'a self, prefix: &'a str) -> Later<'a, Result<Vec<String>, Failure>> {
-        self.place.state.keys(&self.names, prefix)
+        self.place.state.keys(&self.conduct.names, prefix)
     }
 
     fn log(&self, level: Level, message: &str) {
-        self.log.write(&self.call, level, message);
+        self.conduct.log.write(&self.conduct.call, level, message);
     }
 }
 

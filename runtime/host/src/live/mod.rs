@@ -22,6 +22,7 @@ pub mod resident;
 pub mod run;
 pub mod single;
 mod speak;
+pub mod standing;
 pub mod state;
 pub mod threads;
 mod tools;

@@ -7,6 +7,7 @@ use super::line::{Before, Events, Line, Stop};
 use super::logs::Logs;
 use super::model::Model;
 use super::resident::Resident;
+use super::standing::Standings;
 use super::state::StateStore;
 use crate::call::{Answer, Call, CallError, CallEvent, Cold, Finish, Phases, Usage};
 use coldframe_backbone::kv::TenantId;
@@ -43,6 +44,8 @@ pub struct Place {
     pub state: Arc<dyn StateStore>,
     /// Where its code logs.
     pub logs: Arc<Logs>,
+    /// Which functions give way.
+    pub standings: Arc<Standings>,
     /// Counts what the call uses; one of its own for each call.
     pub meter: Arc<Meter>,
 }

@@ -9,6 +9,7 @@ use super::logs::Logs;
 use super::model::{Model, ModelOptions};
 use super::resident::{Resident, load_adapter};
 use super::run::{Outcome, Place, start_call};
+use super::standing::Standings;
 use super::state::{MemoryState, StateStore};
 use crate::call::{Answer, Call, CallError, Caller, Later};
 use crate::records::Settings;
@@ -40,6 +41,8 @@ pub struct Single {
     pub state: Arc<dyn StateStore>,
     /// What its code logs.
     pub logs: Arc<Logs>,
+    /// Whether its code keeps to its limits.
+    pub standings: Arc<Standings>,
 }
 
 impl Single {
@@ -58,7 +61,8 @@ impl Single {
 
     /// A function on a backbone that is open already.
     pub fn of(model: Arc<Model>, resident: Arc<Resident>) -> Self {
-        Self { model, resident, state: Arc::new(MemoryState::default()), logs: Arc::default() }
+        let (logs, standings) = (Arc::default(), Arc::default());
+        Self { model, resident, state: Arc::new(MemoryState::default()), logs, standings }
     }
 
     /// Starts a call; the task tells what became of it.
@@ -69,6 +73,7 @@ impl Single {
             tenant: TenantId(0),
             state: self.state.clone(),
             logs: self.logs.clone(),
+            standings: self.standings.clone(),
             meter: Arc::new(Meter::default()),
         };
         start_call(call, place, Before::default())

@@ -26,6 +26,9 @@ fn engines(page: &mut Page, scene: &Scene) {
     for engine in &scene.engines {
         family.count(&labels(&engine.name), engine.snapshot.map_or(0, |seen| seen.running as u64));
     }
+    let help = "Of these, those that give way: of functions that lately broke a limit.";
+    let mut family = page.family("coldframe_yielding_sequences", Kind::Gauge, help);
+    open(scene).for_each(|(engine, seen)| family.count(&labels(&engine.name), seen.yielding as u64));
     let help = "Requests that wait: for their function's artifacts or their turn, and in the engine's queue.";
     let mut family = page.family("vllm:num_requests_waiting", Kind::Gauge, help);
     scene.engines.iter().for_each(|engine| family.count(&labels(&engine.name), waiting(engine)));

@@ -110,7 +110,15 @@ fn job(model: &Model, prompt: &str, max_tokens: usize) -> Job {
     let voice = Speech::new(&model.tokenizer, &prompt, SpeechOptions::new(params, 0)).unwrap();
     let voices: Vec<Box<dyn Voice>> = vec![Box::new(voice)];
     let meter = Arc::new(Meter::default());
-    Job { tenant: TenantId(0), adapter: None, prompt, max_tokens: Some(max_tokens), voices, meter }
+    Job {
+        tenant: TenantId(0),
+        adapter: None,
+        yields: false,
+        prompt,
+        max_tokens: Some(max_tokens),
+        voices,
+        meter,
+    }
 }
 
 /// Tokens until the end, and what ended them.
@@ -220,6 +228,7 @@ async fn phases_sum_to_the_time_of_the_first_token() {
         tenant: TenantId(0),
         state: single.state.clone(),
         logs: single.logs.clone(),
+        standings: Arc::default(),
         meter: Arc::default(),
     };
     let ms = Duration::from_millis;

@@ -12,6 +12,7 @@ use coldframe_sandbox::{Sandbox, SandboxOptions};
 use serde_json::{Map, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
@@ -104,6 +105,7 @@ async fn a_components_hook_has_its_say_in_each_token() {
     assert!(free.text().starts_with(ended.text()));
     let traps = listen(single.start(asked(b"t")).0).await;
     assert!(matches!(traps.error, Some(CallError::Function { code, .. }) if code == "hook_trap"));
+    assert!(single.standings.yields(&asked(b"").names, Instant::now()), "a hook's trap counts");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -111,7 +113,10 @@ async fn a_component_that_breaks_a_limit_ends_with_its_name() {
     let tiny = Tiny::new();
     let single = single(&tiny, &guest("script", "function"), 8).await;
     for (body, expected) in [(&TRAP[..], "trap"), (&LOOP[..], "out_of_fuel")] {
-        let (answer, outcome) = single.start(asked(body));
+        let call = asked(body);
+        let names = call.names.clone();
+        assert_eq!(single.standings.yields(&names, Instant::now()), expected != "trap", "from the first on");
+        let (answer, outcome) = single.start(call);
         match listen(answer).await.error {
             Some(CallError::Function { code, .. }) => assert_eq!(code, expected),
             other => panic!("{expected}: {other:?}"),
@@ -121,6 +126,10 @@ async fn a_component_that_breaks_a_limit_ends_with_its_name() {
     }
     let after = listen(single.start(asked(&[GENERATE, STREAM].concat())).0).await;
     assert_eq!(after.text(), plain(&tiny, &single, 8).await, "the next call is as good as any");
+    let names = asked(b"").names;
+    let told = single.logs.of(&names).tail(0, 10);
+    let told: Vec<_> = told.iter().filter(|line| line.message.contains("leave of the engine")).collect();
+    assert!(told.len() == 1 && told[0].message.starts_with("`trap`"), "told once: {told:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,6 @@
 //! Guests for tests: core modules in text, wrapped as components of `functions/wit`, and scripts for `guests/script.wat`.
 
+use crate::wasi::web_guest;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
@@ -61,7 +62,7 @@ pub fn bare() -> &'static [u8] {
 /// The committed components are what their texts make. `COLDFRAME_UPDATE=1` writes them.
 #[test]
 fn committed_guests_are_made_of_their_texts() {
-    for (name, bytes) in [("script", script()), ("hook", hook()), ("bare", bare())] {
+    for (name, bytes) in [("script", script()), ("hook", hook()), ("bare", bare()), ("web", &web_guest(1))] {
         let path = folder("guests").join(format!("{name}.wasm"));
         if std::env::var_os("COLDFRAME_UPDATE").is_some() {
             std::fs::write(&path, bytes).expect("written");

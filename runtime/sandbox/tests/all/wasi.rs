@@ -192,7 +192,7 @@ interface incoming-handler {
 const PROXY: &str = "package test:guest; world guest { export wasi:http/incoming-handler@0.2.0; }";
 
 /// A component of `wasi:http` that answers with the path it was asked for, over and over `times`.
-fn web_guest(times: u32) -> Vec<u8> {
+pub fn web_guest(times: u32) -> Vec<u8> {
     let text = format!(
         r#"(module
   (import "wasi:http/types@0.2.0" "[constructor]fields" (func $fields (result i32)))

@@ -15,6 +15,7 @@ use crate::live::logs::Logs;
 use crate::live::model::{Model, ModelOptions};
 use crate::live::resident::{Loaded, Resident, load_adapter};
 use crate::live::run::{Ending, Outcome, Place, start_call};
+use crate::live::standing::Standings;
 use crate::live::state::StateStore;
 use crate::live::threads::soon;
 use crate::records::{AdapterRecord, ModuleRecord, Names, Settings};
@@ -97,6 +98,7 @@ struct Inner {
     compiler: Arc<dyn Compiler>,
     state: Arc<dyn StateStore>,
     logs: Arc<Logs>,
+    standings: Arc<Standings>,
     loaders: Loaders,
     code_loaders: Loaders,
     tenants: Mutex<BTreeMap<String, u32>>,
@@ -144,6 +146,7 @@ impl Machine {
             compiler: options.compiler,
             state: options.state,
             logs: options.logs,
+            standings: Arc::default(),
             loaders: options.loaders,
             code_loaders: options.code_loaders,
             tenants: Mutex::default(),
@@ -246,6 +249,7 @@ impl Machine {
             tenant,
             state: self.0.state.clone(),
             logs: self.0.logs.clone(),
+            standings: self.0.standings.clone(),
             meter: Arc::new(Meter::default()),
         }
     }

@@ -171,9 +171,9 @@ impl Desk {
         if flags.cancelled.load(Ordering::SeqCst) {
             return;
         }
-        let Job { tenant, adapter, prompt, max_tokens, voices, meter } = job;
+        let Job { tenant, adapter, yields, prompt, max_tokens, voices, meter } = job;
         let alive = vec![true; voices.len()];
-        let request = Request { tenant, adapter, prompt, max_tokens, voices };
+        let request = Request { tenant, adapter, yields, prompt, max_tokens, voices };
         let owner = request.owner();
         let seat = |alive| Seat {
             alive,
@@ -325,6 +325,7 @@ impl Desk {
 
     fn publish(&mut self) {
         self.counts.running = self.engine.running();
+        self.counts.yielding = self.engine.yielding();
         self.counts.waiting = self.engine.waiting();
         self.counts.held = self.engine.paused();
         self.counts.pages = self.engine.pages();

@@ -51,6 +51,8 @@ pub struct Job {
     pub tenant: TenantId,
     /// The adapter; held until the job has ended.
     pub adapter: Option<Arc<Adapter>>,
+    /// It gives way to those of functions in good standing.
+    pub yields: bool,
     /// Token ids.
     pub prompt: Vec<u32>,
     /// Tokens of each choice at most; `None` is as many as context and pages allow.

@@ -8,6 +8,8 @@ use coldframe_backbone::kv::{BookStats, Owner};
 pub struct Snapshot {
     /// Sequences in the batch.
     pub running: usize,
+    /// Of these, those that yield to others.
+    pub yielding: usize,
     /// Sequences that wait to run.
     pub waiting: usize,
     /// Sequences held back for their readers.
