@@ -34,7 +34,7 @@ impl Default for EngineOptions {
             max_batched_tokens: 128,
             max_sequences: 64,
             prefill_quantum: 32,
-            yielding_tokens: 16,
+            yielding_tokens: 8,
             yielding_steps: 16,
             max_waiting: 1024,
             max_waiting_per_tenant: 256,
