@@ -3,7 +3,8 @@
 //! The formulas are those of [`crate::engine`]: a constant of host work per step, prefill `a + b·T + c·T²`, decode
 //! `a + b·B + c·K`, and what adapters add. What the engine does for each sequence outside the executor (sampling) is
 //! counted as decode work, since it grows with the batch. Mixed steps are predicted, not fitted: their error shows how
-//! well the composition holds.
+//! well the composition holds. Where steps of a server's streams were measured, `a` and `b` of decode are theirs: each stream
+//! had an adapter, so what adapters add to decode rows is in them, and what they add to tokens is that of prompts.
 
 use super::CalibrateError;
 use super::fit::{Errors, Fit, Row, fit};
@@ -45,8 +46,6 @@ pub struct Derived {
     pub adapter_disk: [f64; 2],
     /// How much longer that takes while the engine steps: 1 where nothing tells.
     pub adapter_busy: f64,
-    /// What serving adds to a step: constant, which is part of `host_ps`, and per sequence, ps.
-    pub serving_ps: [u64; 2],
     /// A request's way beside the engine, where it was measured.
     pub edge: Option<Edge>,
     /// Extra of the first step after a backbone's load, ns.
@@ -85,7 +84,6 @@ pub fn derive(measured: &Measured) -> Result<Derived, CalibrateError> {
         adapter: nearest(&measured.adapters, measured.rank),
         adapter_disk: [0.0; 2],
         adapter_busy: busy(&measured.served_loads),
-        serving_ps: [0; 2],
         edge: None,
         first_step_ns: measured.backbone.first_step_ns.saturating_sub(measured.backbone.usual_step_ns),
         fits: vec![
@@ -131,7 +129,8 @@ impl Derived {
     }
 
     fn with_adapters(&mut self, measured: &Measured, host: f64) {
-        let points = measured.steps.iter().filter(|p| p.adapters > 0);
+        let rows_too = measured.serving.is_empty();
+        let points = measured.steps.iter().filter(|p| p.adapters > 0 && (rows_too || p.prompt > 0));
         let rows: Vec<Row<2>> = points
             .map(|p| {
                 let time = (p.device_ns + p.host_ns) as f64 - host;
@@ -173,26 +172,33 @@ impl Derived {
         self.fits.push(FitNote { what: "adapter load", formula: "a + b·bytes", errors: found.errors });
     }
 
-    /// What a step takes longer behind a server: its tokens go out over HTTP, on the cores that compute.
+    /// Decode as a server does it, with an adapter for each stream: its tokens go out over HTTP, on the cores that compute.
     fn served(&mut self, measured: &Measured, host: f64) {
-        let extra = |p: &ServingPoint| {
-            let engine = self.decode.at([1.0, p.rows as f64, p.cached as f64]) + host;
-            Row { x: [1.0, p.rows as f64], y: p.step_ns as f64 - engine, of: p.step_ns.max(1) as f64 }
+        let row = |p: &ServingPoint| {
+            let step = StepPoint {
+                rows: p.rows,
+                cached: p.cached,
+                adapters: p.rows,
+                adapter_bytes: p.adapter_bytes,
+                ..StepPoint::default()
+            };
+            let rest = host + self.adapters_ns(&step) + self.decode.k[2] * p.cached as f64;
+            Row { x: [1.0, p.rows as f64], y: p.step_ns as f64 - rest, of: p.step_ns.max(1) as f64 }
         };
-        let rows: Vec<Row<2>> = measured.serving.iter().map(extra).collect();
+        let rows: Vec<Row<2>> = measured.serving.iter().map(row).collect();
         if rows.is_empty() {
             return;
         }
         let found = fit(&rows);
-        self.serving_ps = found.k.map(|ns| (ns * PS_PER_NS).round() as u64);
-        self.host_ps += self.serving_ps[0];
-        let formula = "engine's step + a + b·B";
+        self.decode.k = [found.k[0], found.k[1], self.decode.k[2]];
+        self.decode_ps = self.decode.k.map(|ns| (ns * PS_PER_NS).round() as u64);
+        self.decode_ps[0] = self.decode_ps[0].max(1);
+        let formula = "a + b·B + c·K + adapters";
         self.fits.push(FitNote { what: "steps behind a server", formula, errors: found.errors });
     }
 
     /// What a first token takes longer than its steps: half of one that is under way, then the one with its prompt.
     fn edge(&mut self, measured: &Measured, host: f64) {
-        let [constant, row] = self.serving_ps.map(|ps| ps as f64 / PS_PER_NS);
         let steps = |p: &FirstPoint| {
             let bytes_of_rows = p.adapter_bytes * p.rows / (p.rows + 1);
             let under_way = StepPoint {
@@ -204,7 +210,7 @@ impl Derived {
             };
             let wait = match p.rows {
                 0 => 0.0,
-                rows => (self.predict_ns(&under_way) + host + constant + row * rows as f64) / 2.0,
+                _ => (self.predict_ns(&under_way) + host) / 2.0,
             };
             let own = StepPoint {
                 prompt: p.prompt,
@@ -212,7 +218,7 @@ impl Derived {
                 adapter_bytes: p.adapter_bytes,
                 ..under_way
             };
-            wait + self.predict_ns(&own) + host + constant + row * p.rows as f64
+            wait + self.predict_ns(&own) + host
         };
         let extra = |p: &FirstPoint| Row {
             x: [1.0, p.rows as f64, p.prompt as f64],

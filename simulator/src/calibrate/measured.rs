@@ -65,10 +65,12 @@ pub struct StepPoint {
 /// Decode steps behind a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServingPoint {
-    /// Streams at once, without adapter.
+    /// Streams at once, each under an adapter of its own.
     pub rows: u64,
     /// Positions that they look back on, in all.
     pub cached: u64,
+    /// Bytes of those adapters.
+    pub adapter_bytes: u64,
     /// From token to token, ns.
     pub step_ns: u64,
 }

@@ -144,19 +144,25 @@ fn loads_beside_streams_take_longer() {
 }
 
 #[test]
-fn serving_is_added_to_steps() {
+fn decode_is_that_of_a_server_where_it_was_measured() {
     let mut measured = machine();
+    // Streams on adapters of 1 MB: 2 ms + 500 µs a row beside 1 µs a position, the engine's own 100 µs and what adapters take.
     let point = |rows: u64| {
-        let engine = 3_100_000 + 400_000 * rows + 1_000 * rows * 64;
-        ServingPoint { rows, cached: rows * 64, step_ns: engine + 200_000 + 70_000 * rows }
+        let adapters = 500_000 + 10_000 * rows + 100_000 * rows;
+        let step_ns = 2_000_000 + 500_000 * rows + 1_000 * rows * 64 + 100_000 + adapters;
+        ServingPoint { rows, cached: rows * 64, adapter_bytes: rows * 1_000_000, step_ns }
     };
     measured.serving = [1, 4, 16].map(point).to_vec();
     let derived = derive(&measured).expect("enough points");
-    near(derived.host_ps, 300_000_000);
-    near(derived.decode_ps[1], 400_000_000);
-    near(derived.serving_ps[1], 70_000_000);
-    let engine = StepPoint { rows: 4, cached: 256, ..StepPoint::default() };
-    near(derived.predict_ns(&engine) as u64, 3_000_000 + 1_600_000 + 256_000);
+    near(derived.host_ps, 100_000_000);
+    [2_000_000_000, 500_000_000, 1_000_000]
+        .into_iter()
+        .zip(derived.decode_ps)
+        .for_each(|(law, found)| near(found, law));
+    near(derived.prefill_ps[1], 50_000_000);
+    let served =
+        StepPoint { rows: 4, cached: 256, adapters: 4, adapter_bytes: 4_000_000, ..StepPoint::default() };
+    near(derived.predict_ns(&served) as u64 + 100_000, point(4).step_ns);
 }
 
 #[test]
@@ -198,7 +204,6 @@ fn the_file_reads_back_as_every_kind() {
     assert_eq!((gpu.name.as_str(), model.name.as_str()), ("bench", "tiny \"model\""));
     let row = Profiles::step_from(path, &gpu, &model).expect("a step section");
     assert_eq!((row.decode_ps(), row.adapter_token_ps), (derived.decode_ps, derived.adapter_token_ps));
-    assert_eq!(row.serving_row_ps, derived.serving_ps[1]);
     let cold = Profiles::cold_start(path).expect("a cold-start section");
     near(cold.adapter_disk_ns, 2_000_000);
     near(cold.adapter_disk_bytes_per_s.expect("a rate"), 10_000_000_000);

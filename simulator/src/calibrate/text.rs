@@ -79,15 +79,15 @@ fn step(out: &mut String, measured: &Measured, derived: &Derived) {
     line!(out, "\n[step]\nsource = {}", quoted(&source));
     line!(
         out,
-        "# Engine work outside the executor in a step of one sequence; serving adds {:.3} ms of it.\nhost_ps = {}",
-        derived.serving_ps[0] as f64 / (MS * 1e3),
+        "# Engine work outside the executor in a step of one sequence.\nhost_ps = {}",
         derived.host_ps
     );
-    line!(
-        out,
-        "# What serving adds for each sequence that gets a token.\nserving_row_ps = {}",
-        derived.serving_ps[1]
-    );
+    if !measured.serving.is_empty() {
+        line!(
+            out,
+            "# Decode was measured behind a server, each stream under an adapter of its own: what that adds to rows is in its law."
+        );
+    }
     line!(out, "# What any adapter adds to a step, spread over the layers; and each token under one.");
     line!(
         out,

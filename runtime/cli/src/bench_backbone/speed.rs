@@ -2,11 +2,14 @@
 //!
 //! The cases are interleaved, round by round, so that their ratios hold on a machine that is busy with other things.
 
+use crate::opened::{BackboneArg, Opened};
 use crate::ui::Ui;
 use anyhow::{Result, anyhow};
 use coldframe_backbone::adapter::Adapter;
-use coldframe_backbone::engine::{Engine, Request, Said, SequenceId, Spoken, Voice, What};
-use coldframe_backbone::kv::TenantId;
+use coldframe_backbone::engine::{Engine, EngineOptions, Request, Said, SequenceId, Spoken, Voice, What};
+use coldframe_backbone::executor::PAGE_TOKENS;
+use coldframe_backbone::kv::{BookOptions, TenantId};
+use coldframe_backbone::native::{Native, NativeOptions};
 use coldframe_backbone::sample::{Sampler, SamplingParams};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,6 +17,24 @@ use std::time::Instant;
 
 /// Tokens of the prompt before a decode is measured.
 pub const DECODE_PROMPT: usize = 64;
+
+/// Longest prompt that is measured in one step.
+const PROMPT_MAX: usize = 512;
+
+/// An engine in which nothing is found in cached pages.
+pub fn engine(model: &BackboneArg, opened: &Opened, tokens: usize, sequences: usize) -> Result<Engine> {
+    let pages = tokens.div_ceil(PAGE_TOKENS) + 2 * sequences;
+    let native =
+        Native::new(opened.pack.clone(), NativeOptions { threads: model.threads(), pages, kv: model.kv() })?;
+    let options = EngineOptions {
+        max_batched_tokens: PROMPT_MAX + sequences,
+        max_sequences: sequences,
+        max_waiting_per_tenant: 1024,
+        book: BookOptions { prefix_reuse: false, tenant_share: 1.0, ..BookOptions::default() },
+        ..EngineOptions::default()
+    };
+    Ok(Engine::new(Box::new(native), options)?)
+}
 
 /// Something to measure.
 #[derive(Debug, Clone)]
@@ -75,7 +96,7 @@ pub fn measure(
 }
 
 /// Tokens a second.
-fn run(engine: &mut Engine, work: &Work, adapters: &[Arc<Adapter>]) -> Result<f64> {
+pub fn run(engine: &mut Engine, work: &Work, adapters: &[Arc<Adapter>]) -> Result<f64> {
     match work {
         Work::Prefill(tokens) => {
             engine.submit(request(engine, *tokens, Some(1), None))?;

@@ -53,7 +53,7 @@ pub fn measure(bench: &Bench<'_>, figures: &mut Figures) -> Result<()> {
     let before = speed::engine(bench, TOKENS.0)?;
     let done = saturate(&server.url, vocab, word, bench.args.seed)?;
     let after = speed::engine(bench, TOKENS.0)?;
-    let alone = |engine: &speed::Engine| {
+    let alone = |engine: &speed::Alone| {
         (done.begun * TOKENS.0) as f64 / engine.prefill_tok_s + done.events as f64 / engine.decode_tok_s
     };
     let share = f64::midpoint(alone(&before), alone(&after)) / done.took.as_secs_f64();

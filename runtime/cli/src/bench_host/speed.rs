@@ -1,8 +1,9 @@
 //! What the host costs on top of the engine: tokens a second of sixteen streams on sixteen adapters, and the first token
-//! of one call, each beside `coldframe bench` in turns of the same run.
+//! of one call, each beside an engine of this process that has no host.
 //!
-//! A bias makes every answer the same word: what untrained adapters would say has tokens without text, which no event
-//! tells of.
+//! Both are asked in turns, a call here and a call there: a machine whose speed changes by a tenth from one second to the next
+//! does so for both. While one works the other's threads sleep. A bias makes every answer the same word: what untrained
+//! adapters would say has tokens without text, which no event tells of.
 
 use super::client::Client;
 use super::numbers::{median, prompt, round};
@@ -10,11 +11,14 @@ use super::server::Server;
 use super::streams::{self, Stream};
 use super::{Bench, Figures};
 use crate::bench_backbone::adapters::write_all;
+use crate::bench_backbone::speed::{self as alone, Work, run, settled};
 use crate::ui::print;
 use anyhow::{Context, Result, ensure};
+use coldframe_backbone::engine::Engine;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::channel;
 
 /// Streams at once, each on an adapter of its own.
 const STREAMS: usize = 16;
@@ -25,29 +29,36 @@ const STEPS: usize = 96;
 /// Steps of an answer beside them: the first streams speak while the last prompts are computed.
 const MORE: usize = 64;
 /// Repeats of which `coldframe bench` tells the median: a single prompt of a fresh process scatters by several milliseconds.
-const REPEATS: &str = "5";
+const REPEATS: &str = "3";
 /// The word.
 const WORD: &str = " the";
 /// Tokens of the prompt of the call that is alone: `prefill_128` of `coldframe bench`.
 const PREFILL: usize = 128;
 /// Such calls in each round.
 const ALONE: u64 = 20;
+/// Batches of streams in each round.
+const TURNS: u64 = 3;
 
-/// A round.
-struct Round {
-    engine_tok_s: f64,
-    host_tok_s: f64,
-    engine_ttft_ms: f64,
-    host_ttft_ms: f64,
+/// What was measured in turns.
+#[derive(Default)]
+struct Pairs {
+    engine_tok_s: Vec<f64>,
+    host_tok_s: Vec<f64>,
+    engine_ttft_ms: Vec<f64>,
+    host_ttft_ms: Vec<f64>,
 }
 
 /// Measures.
 pub fn measure(bench: &Bench<'_>, figures: &mut Figures) -> Result<()> {
     let home = tempfile::tempdir()?;
     let adapters = home.path().join("adapters");
-    let config = bench.config()?;
+    let opened = bench.args.model.open(bench.ui)?;
+    let config = opened.checkpoint.config();
     let vocab = config.vocab as u32;
-    let folders = write_all(&config, &adapters, STREAMS)?;
+    let folders = write_all(config, &adapters, STREAMS)?;
+    let loaded = folders.iter().map(|folder| opened.adapter(folder, bench.ui)).collect::<Result<Vec<_>>>()?;
+    let tokens = STREAMS * (DECODE_PROMPT + STEPS + MORE) + PREFILL;
+    let mut engine = alone::engine(&bench.args.model, &opened, tokens, STREAMS)?;
     let server = Server::start(&bench.settings(&home.path().join("data"), &[&adapters]))?;
     let client = Client::new(&server.url);
     for (index, folder) in folders.iter().enumerate() {
@@ -55,19 +66,54 @@ pub fn measure(bench: &Bench<'_>, figures: &mut Figures) -> Result<()> {
         client.complete(&name(index), &prompt(vocab, DECODE_PROMPT, index as u64), 2).answered()?;
     }
     let word = word(&client)?;
-    let mut rounds = Vec::new();
-    for round in 0..bench.args.rounds as u64 {
-        bench.ui.check()?;
-        let Engine { decode_tok_s, prefill_tok_s } = engine(bench, PREFILL)?;
-        let seed = (round + 1) * 1000;
-        rounds.push(Round {
-            engine_tok_s: decode_tok_s,
-            host_tok_s: streams(&server.url, vocab, seed, word)?,
-            engine_ttft_ms: PREFILL as f64 / prefill_tok_s * 1e3,
-            host_ttft_ms: alone(&client, vocab, seed + 500)?,
-        });
+    let pairs = std::thread::scope(|scope| {
+        let (ask, asked) = channel::<Work>();
+        let (tell, told) = channel();
+        let answer = move |engine: &mut Engine| {
+            while let Ok(work) = asked.recv() {
+                // Whoever asked may have failed meanwhile.
+                let _ = tell.send(run(engine, &work, &loaded));
+            }
+            Ok(())
+        };
+        scope.spawn(|| settled(&mut engine, answer));
+        in_turns(bench, &client, &server.url, [vocab as u64, word], |work| {
+            ask.send(work)?;
+            told.recv()?
+        })
+    })?;
+    tell_all(&pairs, figures)
+}
+
+/// Asks the engine alone and the host in turns; the first turn of both warms up.
+fn in_turns(
+    bench: &Bench<'_>,
+    client: &Client,
+    url: &str,
+    [vocab, word]: [u64; 2],
+    engine: impl Fn(Work) -> Result<f64>,
+) -> Result<Pairs> {
+    let vocab = u32::try_from(vocab).context("a vocabulary")?;
+    let mixed = || Work::Decode { groups: vec![(0..STREAMS).map(Some).collect()], steps: STEPS };
+    let mut pairs = Pairs::default();
+    engine(mixed())?;
+    streams(url, vocab, 0, word)?;
+    for round in 1..=bench.args.rounds as u64 {
+        let seed = round * 1000;
+        for call in 0..ALONE {
+            bench.ui.check()?;
+            let prompt = prompt(vocab, PREFILL, seed + 500 + call);
+            let tokens_s = engine(Work::Prefill(PREFILL))?;
+            pairs.engine_ttft_ms.push(PREFILL as f64 / tokens_s * 1e3);
+            pairs.host_ttft_ms.push(client.complete(super::server::BASE, &prompt, 1).answered()?.ttft_ms());
+        }
+        for turn in 0..TURNS {
+            bench.ui.check()?;
+            pairs.engine_tok_s.push(engine(mixed())?);
+            pairs.host_tok_s.push(streams(url, vocab, seed + turn * STREAMS as u64, word)?);
+        }
     }
-    tell(&rounds, figures)
+    Ok(pairs)
 }
 
 fn name(index: usize) -> String {
@@ -75,13 +121,13 @@ fn name(index: usize) -> String {
 }
 
 /// What `coldframe bench` says.
-pub(super) struct Engine {
+pub(super) struct Alone {
     pub(super) decode_tok_s: f64,
     pub(super) prefill_tok_s: f64,
 }
 
 /// Tokens a second of the mixed batch and of a prompt of `tokens` tokens, in a process of its own.
-pub(super) fn engine(bench: &Bench<'_>, tokens: usize) -> Result<Engine> {
+pub(super) fn engine(bench: &Bench<'_>, tokens: usize) -> Result<Alone> {
     let program = std::env::current_exe().context("this program's own file")?;
     let mut command = Command::new(program);
     command.args(["--json", "--quiet", "bench"]).args(bench.args.model.arguments()?);
@@ -95,7 +141,7 @@ pub(super) fn engine(bench: &Bench<'_>, tokens: usize) -> Result<Engine> {
         let value = report[format!("{name}_tok_s")]["median"].as_f64();
         value.with_context(|| format!("{name} of the bench"))
     };
-    Ok(Engine { decode_tok_s: of(&format!("decode_{STREAMS}_mixed"))?, prefill_tok_s: of(&prefill)? })
+    Ok(Alone { decode_tok_s: of(&format!("decode_{STREAMS}_mixed"))?, prefill_tok_s: of(&prefill)? })
 }
 
 /// The id of [`WORD`].
@@ -119,31 +165,25 @@ fn streams(url: &str, vocab: u32, seed: u64, word: u64) -> Result<f64> {
     streams::rate((0..STREAMS).map(ask).collect::<Result<Vec<_>>>()?, STEPS)
 }
 
-/// Median first token of calls that are alone, on the backbone as it is.
-fn alone(client: &Client, vocab: u32, seed: u64) -> Result<f64> {
-    let call = |number| {
-        let told =
-            client.complete(super::server::BASE, &prompt(vocab, PREFILL, seed + number), 1).answered()?;
-        Ok(told.ttft_ms())
+fn tell_all(pairs: &Pairs, figures: &mut Figures) -> Result<()> {
+    let Pairs { engine_tok_s, host_tok_s, engine_ttft_ms, host_ttft_ms } = pairs;
+    print(&format!(
+        "16 streams on 16 adapters: host {:.0}, engine alone {:.0} tokens a second (medians of {} turns)\n",
+        median(host_tok_s),
+        median(engine_tok_s),
+        host_tok_s.len()
+    ))?;
+    print(&format!(
+        "first token of {PREFILL} prompt tokens: host {:.2} ms, engine alone {:.2} ms (medians of {} turns)\n",
+        median(host_ttft_ms),
+        median(engine_ttft_ms),
+        host_ttft_ms.len()
+    ))?;
+    let pairs_of = |ours: &[f64], theirs: &[f64], with: fn(f64, f64) -> f64| {
+        median(&ours.iter().zip(theirs).map(|(ours, theirs)| with(*ours, *theirs)).collect::<Vec<_>>())
     };
-    Ok(median(&(0..ALONE).map(call).collect::<Result<Vec<_>>>()?))
-}
-
-fn tell(rounds: &[Round], figures: &mut Figures) -> Result<()> {
-    let of = |pick: fn(&Round) -> f64| median(&rounds.iter().map(pick).collect::<Vec<_>>());
-    print(&format!(
-        "16 streams on 16 adapters: host {:.0}, engine alone {:.0} tokens a second (medians of {} rounds)\n",
-        of(|round| round.host_tok_s),
-        of(|round| round.engine_tok_s),
-        rounds.len()
-    ))?;
-    print(&format!(
-        "first token of {PREFILL} prompt tokens: host {:.2} ms, engine alone {:.2} ms\n",
-        of(|round| round.host_ttft_ms),
-        of(|round| round.engine_ttft_ms)
-    ))?;
-    let share = of(|round| round.host_tok_s / round.engine_tok_s);
-    let added = of(|round| round.host_ttft_ms - round.engine_ttft_ms);
+    let share = pairs_of(host_tok_s, engine_tok_s, |host, engine| host / engine);
+    let added = pairs_of(host_ttft_ms, engine_ttft_ms, |host, engine| host - engine);
     figures.insert("throughput_vs_backbone".to_owned(), json!(round(share)));
     figures.insert("added_ttft_p50_ms".to_owned(), json!(round(added)));
     Ok(())

@@ -3,15 +3,14 @@
 use super::cache::{bytes_of, drop_file, drop_folder, read_so_far, was_cold};
 use crate::bench_backbone::adapters::write;
 use crate::bench_backbone::memory::{anonymous, read_line};
-use crate::bench_backbone::speed;
+use crate::bench_backbone::speed::{self, engine};
 use crate::opened::{BackboneArg, Opened};
 use crate::ui::{Ui, print};
 use anyhow::{Context, Result, ensure};
 use coldframe_backbone::Module;
 use coldframe_backbone::adapter::BaseWeights;
-use coldframe_backbone::engine::{Engine, EngineOptions};
+use coldframe_backbone::engine::Engine;
 use coldframe_backbone::executor::PAGE_TOKENS;
-use coldframe_backbone::kv::BookOptions;
 use coldframe_backbone::native::{Native, NativeOptions};
 use coldframe_simulator::calibrate::{AdapterLoad, BackboneLoad};
 use serde::{Deserialize, Serialize};
@@ -65,21 +64,6 @@ pub fn open_and_tell(model: &BackboneArg, ui: &Ui) -> Result<()> {
 
 fn mapped(opened: &Opened) -> Vec<PathBuf> {
     opened.checkpoint.mappings().map(|mapping| mapping.path().to_owned()).collect()
-}
-
-/// An engine in which nothing is found in cached pages.
-pub fn engine(model: &BackboneArg, opened: &Opened, tokens: usize, sequences: usize) -> Result<Engine> {
-    let pages = tokens.div_ceil(PAGE_TOKENS) + 2 * sequences;
-    let native =
-        Native::new(opened.pack.clone(), NativeOptions { threads: model.threads(), pages, kv: model.kv() })?;
-    let options = EngineOptions {
-        max_batched_tokens: LARGE + sequences,
-        max_sequences: sequences,
-        max_waiting_per_tenant: 1024,
-        book: BookOptions { prefix_reuse: false, tenant_share: 1.0, ..BookOptions::default() },
-        ..EngineOptions::default()
-    };
-    Ok(Engine::new(Box::new(native), options)?)
 }
 
 /// Nanoseconds from a prompt to its only token.

@@ -131,10 +131,8 @@ fn measure(args: &CalibrateArgs, out: &Path, ui: &Ui) -> Result<Measured> {
     #[cfg(feature = "host")]
     let served = {
         ui.say("steps and first tokens behind a server");
-        let batches: &[usize] = if args.quick { &[1, 4, 8] } else { &[1, 2, 4, 8, 16] };
-        let batches: Vec<usize> =
-            batches.iter().copied().filter(|&rows| rows <= args.batch as usize).collect();
-        serving::measure(&args.model, opened.pack.config(), &batches, scratch.path(), rounds, ui)?
+        let batches: &[usize] = if args.quick { &[1, 4, 12] } else { &[1, 2, 4, 8, 16, 24, 32] };
+        serving::measure(&args.model, opened.pack.config(), batches, scratch.path(), rounds, ui)?
     };
     #[cfg(feature = "host")]
     let (serving, firsts, served_loads) = (served.steps, served.firsts, served.loads);

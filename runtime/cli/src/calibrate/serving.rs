@@ -6,7 +6,7 @@ use super::loads::MODULES;
 use crate::bench_backbone::adapters::write;
 use crate::bench_host::client::{Client, Told};
 use crate::bench_host::numbers::{Random, mean, median, prompt};
-use crate::bench_host::server::{BASE, Server, Settings};
+use crate::bench_host::server::{Server, Settings};
 use crate::opened::BackboneArg;
 use crate::ui::Ui;
 use anyhow::{Context, Result, anyhow, ensure};
@@ -65,6 +65,8 @@ pub fn measure(
         Settings::new(&name, &scratch.join("serving"), vec![adapters.clone()], Some(model.threads()));
     let server = Server::start(&settings)?;
     let client = Client::new(&server.url);
+    let most = batches.iter().map(|&rows| rows as u64).chain(BESIDE.map(|rows| rows + 1)).max().unwrap_or(0);
+    let adapter_bytes = register(&client, config, &adapters, most)?;
     let mut seen = vec![Vec::new(); batches.len()];
     let mut seed = 0;
     for round in 0..=rounds {
@@ -81,28 +83,26 @@ pub fn measure(
     let point = |(&rows, steps): (&usize, &Vec<f64>)| ServingPoint {
         rows: rows as u64,
         cached: rows as u64 * (PROMPT as u64 + u64::from(STEPS) / 2),
+        adapter_bytes: rows as u64 * adapter_bytes,
         step_ns: median(steps) as u64,
     };
     let steps = batches.iter().zip(&seen).map(point).collect();
-    let firsts = firsts(&client, config, &adapters, rounds, ui)?;
+    let firsts = firsts(&client, vocab, adapter_bytes, rounds, ui)?;
     Ok(Served { steps, firsts, loads: loads(&client, config, &adapters, rounds, ui)? })
 }
 
-/// First tokens of requests beside streams, each under an adapter of its own.
-fn firsts(
-    client: &Client,
-    config: &ModelConfig,
-    folder: &Path,
-    rounds: u32,
-    ui: &Ui,
-) -> Result<Vec<FirstPoint>> {
-    let most = BESIDE.iter().copied().max().unwrap_or(0);
-    for n in 0..=most {
+/// Registers so many functions, each with an adapter of its own, and says how large an adapter is.
+fn register(client: &Client, config: &ModelConfig, folder: &Path, most: u64) -> Result<u64> {
+    for n in 0..most {
         let path = folder.join(adapter(n));
         write(config, &path, RANK, &MODULES, n)?;
         client.register(&adapter(n), &path)?;
     }
-    let vocab = config.vocab as u32;
+    Ok(folder.join(adapter(0)).join("adapter_model.safetensors").metadata()?.len())
+}
+
+/// First tokens of requests beside streams, each under an adapter of its own.
+fn firsts(client: &Client, vocab: u32, adapter_bytes: u64, rounds: u32, ui: &Ui) -> Result<Vec<FirstPoint>> {
     let mut kinds: Vec<(u64, usize, Vec<f64>)> =
         BESIDE.iter().flat_map(|&rows| PROMPTS.map(|tokens| (rows, tokens, Vec::new()))).collect();
     let mut random = Random(7);
@@ -119,7 +119,6 @@ fn firsts(
             }
         }
     }
-    let adapter_bytes = folder.join(adapter(0)).join("adapter_model.safetensors").metadata()?.len();
     let point = |(rows, tokens, seen): &(u64, usize, Vec<f64>)| FirstPoint {
         rows: *rows,
         cached: rows * (PROMPT as u64 + u64::from(LONG) / 2),
@@ -209,13 +208,13 @@ fn beside(
     })
 }
 
-/// Nanoseconds of a step while all streams speak.
+/// Nanoseconds of a step while all streams speak, each under an adapter of its own.
 fn streams(client: &Client, vocab: u32, rows: usize, seed: u64) -> Result<f64> {
     let told = std::thread::scope(|scope| {
         let callers: Vec<_> = (0..rows as u64)
             .map(|n| {
                 let prompt = prompt(vocab, PROMPT, (seed + n) << 8);
-                scope.spawn(move || client.complete(BASE, &prompt, STEPS).answered())
+                scope.spawn(move || client.complete(&adapter(n), &prompt, STEPS).answered())
             })
             .collect();
         let ended =

@@ -3,9 +3,9 @@
 //! The cases are interleaved, round by round, so that a busy moment of the machine does not fall on one of them alone.
 
 use super::CalibrateArgs;
-use super::loads::{MODULES, engine, median};
+use super::loads::{MODULES, median};
 use crate::bench_backbone::adapters::write;
-use crate::bench_backbone::speed::{first, request, settled};
+use crate::bench_backbone::speed::{engine, first, request, settled};
 use crate::opened::Opened;
 use crate::ui::Ui;
 use anyhow::{Result, ensure};
