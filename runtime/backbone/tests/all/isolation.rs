@@ -114,7 +114,7 @@ impl World<'_> {
         Request {
             tenant: TenantId(tenant),
             adapter: asked.adapter.map(|adapter| self.adapters[adapter].clone()),
-            yields: asked.seed % 3 == 0,
+            yields: asked.seed.is_multiple_of(3),
             prompt: asked.prompt.clone(),
             max_tokens: Some(asked.most),
             voices: (0..choices).map(voice).collect(),
