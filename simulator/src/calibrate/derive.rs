@@ -175,14 +175,7 @@ impl Derived {
     /// Decode as a server does it, with an adapter for each stream: its tokens go out over HTTP, on the cores that compute.
     fn served(&mut self, measured: &Measured, host: f64) {
         let row = |p: &ServingPoint| {
-            let step = StepPoint {
-                rows: p.rows,
-                cached: p.cached,
-                adapters: p.rows,
-                adapter_bytes: p.adapter_bytes,
-                ..StepPoint::default()
-            };
-            let rest = host + self.adapters_ns(&step) + self.decode.k[2] * p.cached as f64;
+            let rest = host + self.adapters_ns(&p.step()) + self.decode.k[2] * p.cached as f64;
             Row { x: [1.0, p.rows as f64], y: p.step_ns as f64 - rest, of: p.step_ns.max(1) as f64 }
         };
         let rows: Vec<Row<2>> = measured.serving.iter().map(row).collect();

@@ -75,6 +75,19 @@ pub struct ServingPoint {
     pub step_ns: u64,
 }
 
+impl ServingPoint {
+    /// The step that the engine makes there.
+    pub(super) fn step(&self) -> StepPoint {
+        StepPoint {
+            rows: self.rows,
+            cached: self.cached,
+            adapters: self.rows,
+            adapter_bytes: self.adapter_bytes,
+            ..StepPoint::default()
+        }
+    }
+}
+
 /// First tokens behind a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FirstPoint {

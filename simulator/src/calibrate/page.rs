@@ -1,7 +1,7 @@
 //! The calibration as a page: what was measured, the curves fitted through it, and how far they are apart.
 
 use super::derive::{Derived, host_ns};
-use super::measured::{Measured, StepPoint};
+use super::measured::{Measured, ServingPoint, StepPoint};
 use crate::report::html::markup::{Cell, Table, esc, section};
 use crate::report::html::svg::{self, Plot, Scale, tick_text};
 use crate::report::html::theme::{dash, page as frame};
@@ -135,7 +135,9 @@ fn decode(measured: &Measured, derived: &Derived) -> String {
     };
     let series: Vec<Series> = batches.into_iter().map(of).collect();
     let about = "Decode step by context of each sequence, a line for each batch size";
-    section("decode", "Decode", "", &plot(about, "cached tokens of a sequence", "milliseconds", &series))
+    let behind = "Dots are the engine alone, without adapters; lines are steps of a server's streams less what adapters add.";
+    let intro = if measured.serving.is_empty() { "" } else { behind };
+    section("decode", "Decode", intro, &plot(about, "cached tokens of a sequence", "milliseconds", &series))
 }
 
 fn all(measured: &Measured, derived: &Derived) -> String {
@@ -152,6 +154,12 @@ fn all(measured: &Measured, derived: &Derived) -> String {
         of("with adapters", |p| p.adapters > 0),
         of("prefill beside decode", |p| p.rows > 0 && p.prompt > 0 && p.adapters == 0),
     ];
+    let served =
+        |p: &ServingPoint| ((p.step_ns as f64 - host) / NS_PER_MS, derived.predict_ns(&p.step()) / NS_PER_MS);
+    if !measured.serving.is_empty() {
+        let dots = measured.serving.iter().map(served).collect();
+        series.push(Series { name: "behind a server".to_owned(), dots, line: Vec::new() });
+    }
     let times = series.iter().flat_map(|s| s.dots.iter().map(|d| d.0));
     let (low, high) = times.fold((f64::INFINITY, 0.0f64), |(a, b), t| (a.min(t), b.max(t)));
     series.push(Series { name: "equal".to_owned(), dots: Vec::new(), line: vec![(low, low), (high, high)] });

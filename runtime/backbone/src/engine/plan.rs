@@ -45,7 +45,8 @@ impl Engine {
         let mut plan = Vec::new();
         if usual.is_empty() {
             self.yielded = 0;
-            self.plan_of(&yielding, self.options.yielding_tokens, &mut plan);
+            let most = self.options.yielding_tokens.min(self.options.max_batched_tokens);
+            self.plan_of(&yielding, most, &mut plan);
             return plan;
         }
         self.yielded += usize::from(!yielding.is_empty());

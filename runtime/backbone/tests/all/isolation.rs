@@ -72,14 +72,16 @@ fn moves(adapters: usize) -> impl Strategy<Value = Vec<Move>> {
 fn options() -> impl Strategy<Value = (u32, EngineOptions)> {
     let swap = prop_oneof![Just(0_u64), Just(2000), Just(1 << 30)];
     let bits = prop_oneof![3 => Just(128_u32), 1 => 0_u32..4];
-    let batch = (4_usize..90, 4_usize..12, 1_usize..40);
+    let batch = (4_usize..90, 4_usize..12, 1_usize..40, (1_usize..9, 1_usize..6));
     (8_u32..24, batch, swap, any::<bool>(), bits, 0.0..=1.0).prop_map(
-        |(pages, (tokens, sequences, quantum), swap_bytes, prefix_reuse, bits, tenant_share)| {
+        |(pages, (tokens, sequences, quantum, yielding), swap_bytes, prefix_reuse, bits, tenant_share)| {
             let book = BookOptions { prefix_reuse, tenant_share, chain: Chain::new().shortened(bits) };
             let options = EngineOptions {
                 max_batched_tokens: tokens.max(sequences),
                 max_sequences: sequences,
                 prefill_quantum: quantum,
+                yielding_tokens: yielding.0,
+                yielding_steps: yielding.1,
                 swap_bytes,
                 book,
                 ..EngineOptions::default()
