@@ -6,7 +6,10 @@ set -eu
 cd "$(dirname "$0")/.."
 cargo build --release --locked --bin coldframe
 mkdir -p out
-coldframe="$(pwd)/${CARGO_TARGET_DIR:-target}/release/coldframe"
+case "${CARGO_TARGET_DIR:-target}" in
+    /*) coldframe="$CARGO_TARGET_DIR/release/coldframe" ;;
+    *) coldframe="$(pwd)/${CARGO_TARGET_DIR:-target}/release/coldframe" ;;
+esac
 model=smollm2-135m-instruct
 question="What do penguins eat?"
 
