@@ -2,8 +2,9 @@
 //!
 //! One [`Engine::step`] advances everything that is running: a decode row for each sequence that has one, then prefill
 //! chunks under a budget, taken in turns from the functions (tenant and generation) and first come, first served inside
-//! one. Sequences that yield run where no other does, and beside others a token now and then. What a sequence says depends on itself alone: never on its neighbours, on preemption or on a prefix hit. The
-//! engine knows no server, no policy and no sandbox; it is driven by whoever calls `step`.
+//! one. Sequences that yield run where no other does, and beside others a token now and then. What a sequence says
+//! depends on itself alone: never on its neighbours, on preemption or on a prefix hit. The engine knows no server, no
+//! policy and no sandbox; it is driven by whoever calls `step`.
 
 mod fork;
 mod lanes;

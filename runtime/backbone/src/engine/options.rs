@@ -14,7 +14,8 @@ pub struct EngineOptions {
     pub max_sequences: usize,
     /// Tokens of prefill that a function gets before it is the next one's turn, so that a step has room for several functions'.
     pub prefill_quantum: usize,
-    /// Tokens of a step in which only those that yield run (`max_batched_tokens` at most), and seats they may have: whoever comes waits for no longer step.
+    /// Tokens of a step in which only those that yield run (`max_batched_tokens` at most), and seats they may have:
+    /// whoever comes waits for no longer step.
     pub yielding_tokens: usize,
     /// Of so many steps beside others, those that yield have one token together, so that they end some time.
     pub yielding_steps: usize,

@@ -67,7 +67,7 @@ pub struct CalibrateArgs {
     /// Which load stands for one from disk: with the files in the page cache, as on a host with memory to spare, or not
     #[arg(long, value_enum, default_value = "cached")]
     files: FilesArg,
-    /// Most sequences of a decode step
+    /// Most sequences of a decode step of the engine alone; a server's streams are up to 32, with --quick 12
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=128))]
     batch: u32,
     /// Memory that the device tier may hold, GB [default: the machine's memory]
