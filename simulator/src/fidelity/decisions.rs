@@ -1,7 +1,8 @@
 //! Two lists of decisions: how much they have in common, and where they first part.
 //!
 //! Times and the executors' own numbers differ between worlds, so a decision is what was done for which function. In
-//! order, common decisions are a longest common subsequence; by request, what became of the n-th arrival is compared.
+//! order, common decisions are a longest common subsequence; by request, what became of a function's n-th call is
+//! compared: calls of two functions at one moment may change places without meaning anything.
 
 use coldframe_policy::artifact::{Class, Tier};
 use coldframe_policy::event::Refused;
@@ -43,6 +44,9 @@ pub enum Fate {
     Open,
 }
 
+/// What became of each call, by function and in order of arrival.
+pub type Fates = BTreeMap<String, Vec<Fate>>;
+
 /// How far two lists of decisions agree.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Agreement {
@@ -50,7 +54,7 @@ pub struct Agreement {
     pub counts: [usize; 2],
     /// Share of both lists that is common, in order; `None` where they differ too much to tell.
     pub in_order: Option<f64>,
-    /// Share of arrivals with the same fate.
+    /// Share of arrivals with the same fate; see [`same_fate`].
     pub by_request: f64,
     /// By kind of decision: how many live, how many simulated.
     pub kinds: BTreeMap<&'static str, [u64; 2]>,
@@ -87,7 +91,7 @@ impl Decision {
 }
 
 /// Compares live decisions with simulated ones; fates are by arrival.
-pub fn agreement(live: &[Dated], simulated: &[Dated], fates: [&[Fate]; 2]) -> Agreement {
+pub fn agreement(live: &[Dated], simulated: &[Dated], fates: [&Fates; 2]) -> Agreement {
     let bare = |list: &[Dated]| list.iter().map(|(_, what)| what.clone()).collect::<Vec<_>>();
     let (a, b) = (bare(live), bare(simulated));
     let mut kinds: BTreeMap<&'static str, [u64; 2]> = BTreeMap::new();
@@ -95,15 +99,26 @@ pub fn agreement(live: &[Dated], simulated: &[Dated], fates: [&[Fate]; 2]) -> Ag
     b.iter().for_each(|d| kinds.entry(d.kind()).or_default()[1] += 1);
     let all = a.len() + b.len();
     let common = |differences: usize| if all == 0 { 1.0 } else { 1.0 - differences as f64 / all as f64 };
-    let same = fates[0].iter().zip(fates[1]).filter(|(a, b)| a == b).count();
-    let arrivals = fates[0].len().max(fates[1].len());
     Agreement {
         counts: [a.len(), b.len()],
         in_order: differences(&a, &b, DIFFERENCES_MAX).map(common),
-        by_request: if arrivals == 0 { 1.0 } else { same as f64 / arrivals as f64 },
+        by_request: same_fate(fates[0], fates[1]),
         kinds,
         parted: parted(live, simulated),
     }
+}
+
+/// Share of calls with the same fate in both; a call that one of them lacks differs. 1 where there are none.
+pub fn same_fate(a: &Fates, b: &Fates) -> f64 {
+    let none = Vec::new();
+    let (mut same, mut all) = (0, 0);
+    let names = a.keys().chain(b.keys().filter(|name| !a.contains_key(*name)));
+    for name in names {
+        let (a, b) = (a.get(name).unwrap_or(&none), b.get(name).unwrap_or(&none));
+        same += a.iter().zip(b).filter(|(a, b)| a == b).count();
+        all += a.len().max(b.len());
+    }
+    if all == 0 { 1.0 } else { same as f64 / all as f64 }
 }
 
 fn parted(live: &[Dated], simulated: &[Dated]) -> Option<Parted> {

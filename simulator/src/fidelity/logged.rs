@@ -4,7 +4,7 @@
 //! last one, in whichever world the log was written. KV memory in use is not in a log; it is taken as prompt and half
 //! the answer of every request at work.
 
-use super::decisions::{Dated, Decision, Fate};
+use super::decisions::{Dated, Decision, Fate, Fates};
 use crate::cost::{CostError, Tariff, bill};
 use crate::measure::account::Account;
 use crate::measure::collect::{Collect, Finished, Limits};
@@ -39,8 +39,8 @@ pub struct Logged {
     pub report: RunReport,
     /// Every decision but timers, in order.
     pub decisions: Vec<Dated>,
-    /// What became of each arrival, in order of arrival.
-    pub fates: Vec<Fate>,
+    /// What became of each call.
+    pub fates: Fates,
     /// Decisions made again and found equal.
     pub equal: u64,
     /// The first that was not.
@@ -82,6 +82,7 @@ struct Request {
     admitted: u64,
     waited: [u64; 5],
     place: Option<(DeviceId, u64)>,
+    /// Which call of its function, from 0.
     number: usize,
 }
 
@@ -99,7 +100,8 @@ struct Run<'a> {
     collect: Collect,
     moved: Moved,
     decisions: Vec<Dated>,
-    fates: Vec<Fate>,
+    /// By function.
+    fates: Vec<Vec<Fate>>,
     events: u64,
     equal: u64,
     parted: Option<Divergence>,
@@ -144,7 +146,10 @@ impl<'a> Run<'a> {
     /// What an event means for the measures, before the core is told.
     fn before(&mut self, event: &Event) {
         match event {
-            Event::FunctionAdded(_) => self.infos.push(FunctionInfo::default()),
+            Event::FunctionAdded(_) => {
+                self.infos.push(FunctionInfo::default());
+                self.fates.push(Vec::new());
+            }
             Event::RequestArrived { request, function, prompt_tokens, max_tokens } => {
                 self.first.get_or_insert(self.now);
                 self.collect.arrived(function.0);
@@ -152,10 +157,10 @@ impl<'a> Run<'a> {
                     arrival: self.now,
                     function: *function,
                     tokens: u64::from(*prompt_tokens) + u64::from(*max_tokens) / 2,
-                    number: self.fates.len(),
+                    number: self.fates[function.index()].len(),
                     ..Request::default()
                 };
-                self.fates.push(Fate::Open);
+                self.fates[function.index()].push(Fate::Open);
                 self.requests.insert(*request, request_of);
             }
             Event::RequestDone { request, .. } => self.left(*request),
@@ -246,7 +251,7 @@ impl<'a> Run<'a> {
         let kv = request.tokens * per_token;
         request.place = Some((device, kv));
         let bits = request.waited.iter().enumerate().map(|(n, ns)| u8::from(*ns > 0) << n).sum();
-        self.fates[request.number] = Fate::Admitted(bits);
+        self.fates[request.function.index()][request.number] = Fate::Admitted(bits);
         self.moved.admitted(request.waited[3] > 0);
         let work = &mut self.work[device.index()];
         *work = (work.0 + 1, work.1 + kv);
@@ -257,7 +262,7 @@ impl<'a> Run<'a> {
         let name = self.name_of_request(id);
         self.decide(Decision::Refuse(reason, name));
         let Some(request) = self.requests.remove(&id) else { return };
-        self.fates[request.number] = Fate::Refused(reason);
+        self.fates[request.function.index()][request.number] = Fate::Refused(reason);
         let timed_out = reason == Refused::TimedOut;
         self.collect.counts.timed_out += u64::from(timed_out);
         self.collect.counts.refused += u64::from(!timed_out);
@@ -344,7 +349,11 @@ impl<'a> Run<'a> {
         report.bills = tariffs.iter().map(|tariff| bill(tariff, &usage)).collect::<Result<_, _>>()?;
         let backbone = |_: &FunctionInfo| setup.models[0].profile.name.clone();
         function_rows(&self.collect.functions, &self.infos, backbone, &mut report);
-        let (decisions, fates) = (self.decisions, self.fates);
+        let mut fates = Fates::new();
+        for (info, of) in self.infos.into_iter().zip(self.fates) {
+            fates.entry(info.name).or_default().extend(of);
+        }
+        let decisions = self.decisions;
         Ok(Logged { report, decisions, fates, equal: self.equal, parted: self.parted, cut: None })
     }
 }

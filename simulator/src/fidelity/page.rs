@@ -22,6 +22,8 @@ pub struct Pair<'a> {
     pub rows: &'a [Row],
     /// Decisions, where both logs are there.
     pub agreement: Option<&'a Agreement>,
+    /// Share of requests with the same fate in two live runs, of the two that agree least.
+    pub live_agreement: Option<f64>,
 }
 
 /// The page.
@@ -34,7 +36,7 @@ pub fn page(pair: &Pair<'_>) -> String {
         sections.push(("residency", "Adapters in memory", residency(pair)));
     }
     if let Some(agreement) = pair.agreement {
-        sections.push(("decisions", "Decisions", decisions(agreement)));
+        sections.push(("decisions", "Decisions", decisions(agreement, pair.live_agreement)));
     }
     let contents: Vec<(&str, &str)> = sections.iter().map(|(id, title, _)| (*id, *title)).collect();
     let body: String = sections.iter().map(|(_, _, html)| html.as_str()).collect();
@@ -156,7 +158,7 @@ fn numbers(rows: &[Row]) -> String {
     .render()
 }
 
-fn decisions(agreement: &Agreement) -> String {
+fn decisions(agreement: &Agreement, among_live: Option<f64>) -> String {
     let share = |value: f64| units::percent(value);
     let in_order = agreement.in_order.map_or("too different to tell".to_owned(), share);
     let mut body = format!(
@@ -166,6 +168,12 @@ fn decisions(agreement: &Agreement) -> String {
         agreement.counts[1],
         share(agreement.by_request)
     );
+    if let Some(same) = among_live {
+        body += &format!(
+            "<p>Two live runs have the same fate for {} of requests, where they agree least.</p>",
+            share(same)
+        );
+    }
     let rows = agreement.kinds.iter().map(|(kind, [live, simulated])| {
         [(*kind).to_owned(), live.to_string(), simulated.to_string()].map(Cell::new).to_vec()
     });

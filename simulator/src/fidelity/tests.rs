@@ -1,7 +1,7 @@
 //! The simulator's own log read back: the same decisions, the same numbers, the same demand.
 
 use super::compare::{cold_count_error, rows};
-use super::decisions::{Decision, agreement, differences};
+use super::decisions::{Decision, Fate, Fates, agreement, differences, same_fate};
 use super::page::{Pair, page};
 use super::{logged, trace};
 use crate::profile::{ColdStart, GpuProfile, ModelProfile, Profiles, StepProfile};
@@ -167,6 +167,20 @@ fn another_decision_is_found() {
 }
 
 #[test]
+fn fates_are_by_function_and_call() {
+    let fates = |of: &[(&str, &[u8])]| -> Fates {
+        let list = |waited: &[u8]| waited.iter().map(|bits| Fate::Admitted(*bits)).collect();
+        of.iter().map(|(name, waited)| ((*name).to_owned(), list(waited))).collect()
+    };
+    let all = fates(&[("a", &[8, 0, 0]), ("b", &[8])]);
+    assert_eq!(same_fate(&all, &all), 1.0);
+    assert_eq!(same_fate(&all, &fates(&[("a", &[8, 8, 0]), ("b", &[8])])), 0.75);
+    assert_eq!(same_fate(&all, &fates(&[("a", &[8, 0])])), 0.5, "calls that one lacks differ");
+    assert_eq!(same_fate(&fates(&[("a", &[8, 0])]), &all), 0.5, "whichever lacks them");
+    assert_eq!(same_fate(&Fates::new(), &Fates::new()), 1.0);
+}
+
+#[test]
 fn a_log_holds_its_demand() {
     let (_, _, log) = simulated("serverlesslora");
     let demand = trace::demand(Reader::new(log.as_bytes()).expect("a header")).expect("a good log");
@@ -214,9 +228,15 @@ fn the_page_holds_curves_numbers_and_decisions() {
         simulated: &live,
         rows: &rows,
         agreement: Some(&found),
+        live_agreement: Some(0.875),
     };
     let html = page(&pair);
-    assert!(html.contains("&lt;A&gt;") && html.contains("Common in order: 100") && !html.contains("NaN"));
+    assert!(
+        html.contains("&lt;A&gt;")
+            && html.contains("Common in order: 100")
+            && html.contains("87.5")
+            && !html.contains("NaN")
+    );
     assert!(html.matches("class=\"curve").count() >= 6);
 }
 

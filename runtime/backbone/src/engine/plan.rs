@@ -27,6 +27,10 @@ impl Engine {
                     }
                     // Beyond its share: its tenant waits for itself, others need not.
                     Room::BeyondShare => {}
+                    Room::Yes | Room::No if !lane.yields && self.take_from_yielding(id) && self.start(id) => {
+                        self.lanes.served(lane);
+                        admitted = true;
+                    }
                     // Who comes after must not take what this one waits for, or a large one would wait for ever.
                     Room::Yes | Room::No => return,
                 }
@@ -150,6 +154,37 @@ impl Engine {
         }
         let beyond = needed as u64 <= u64::from(self.book.available(tenant, Reach::Any));
         if beyond { Room::BeyondShare } else { Room::No }
+    }
+
+    /// Puts yielding sequences aside, the newest first, until this waiting one may run. None, where that would not do.
+    fn take_from_yielding(&mut self, id: SequenceId) -> bool {
+        if !self.fits_without_yielding(id) {
+            return false;
+        }
+        while !matches!(self.room_for(id), Room::Yes) {
+            let Some(newest) = self.running.iter().copied().filter(|id| self.sequences[id].yields).max()
+            else {
+                return false;
+            };
+            self.preempt(newest);
+        }
+        true
+    }
+
+    /// Whether a waiting sequence could run if none did that yields. Pages that only taking from other tenants' cached
+    /// ones would give do not count.
+    fn fits_without_yielding(&self, id: SequenceId) -> bool {
+        let sequence = &self.sequences[&id];
+        let (yielding, usual): (Vec<_>, Vec<_>) =
+            self.running.iter().map(|id| &self.sequences[id]).partition(|running| running.yields);
+        let seats: usize = usual.iter().map(|running| running.seats()).sum();
+        let freed =
+            yielding.iter().flat_map(|running| &running.pages).filter(|page| self.book.unshared(**page));
+        let available =
+            self.book.available_with(sequence.owner.tenant, self.reach_of(id), freed.count() as u32);
+        !yielding.is_empty()
+            && seats + sequence.seats() <= self.options.max_sequences
+            && (pages_of(sequence) + usual.len()) as u64 <= u64::from(available)
     }
 
     /// A tenant of which nothing runs may always start something.

@@ -29,7 +29,8 @@ impl Engine {
         take.min(self.sequences[&id].pages.len() * PAGE_TOKENS - computed)
     }
 
-    /// Puts a running sequence aside: its pages go to host memory if they fit there, else they are computed again.
+    /// Puts a running sequence aside: its pages go to host memory if they fit there, else they are computed again. Pages
+    /// of one that yields are free at once, not cached: they must not stand in the way of whom it gives way to.
     ///
     /// Returns whether it was running.
     pub fn preempt(&mut self, id: SequenceId) -> bool {
@@ -45,7 +46,7 @@ impl Engine {
         }
         sequence.phase = phase;
         while let Some(page) = sequence.pages.pop() {
-            self.book.release(page);
+            if sequence.yields { self.book.discard(page) } else { self.book.release(page) }
         }
         self.lanes.put(sequence.lane(), id);
         self.stats.preempted += 1;

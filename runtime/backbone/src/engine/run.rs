@@ -294,9 +294,14 @@ impl Engine {
         Ok(logits)
     }
 
-    /// Enters what the step computed, and lets the voices speak.
+    /// Enters what the step computed, and lets the voices speak: first tokens first, since someone waits for each.
     fn absorb(&mut self, plan: &[Planned], mut logits: Logits, hear: &mut dyn FnMut(Event)) {
-        for (index, planned) in plan.iter().enumerate() {
+        let first = |planned: &Planned| {
+            let sequence = &self.sequences[&planned.id];
+            sequence.tokens.len() == sequence.prompt
+        };
+        let (firsts, later): (Vec<_>, Vec<_>) = plan.iter().enumerate().partition(|(_, part)| first(part));
+        for (index, planned) in firsts.into_iter().chain(later) {
             self.advance(planned);
             let rows = logits.rows.get(index).cloned().unwrap_or_default();
             if let Some(row) = rows.last() {

@@ -145,6 +145,16 @@ impl Book {
         self.stats.free + own + others
     }
 
+    /// Pages a tenant could get for certain once `freed` used ones were free, whosever they are.
+    pub fn available_with(&self, tenant: TenantId, reach: Reach, freed: u32) -> u32 {
+        self.available(tenant, reach).max(self.stats.free + self.shelf.cached(tenant).0 + freed)
+    }
+
+    /// Whether a used page has one user, so that it is free when that one discards it.
+    pub fn unshared(&self, id: PageId) -> bool {
+        self.pages[id.0 as usize].refs == 1
+    }
+
     /// What the executor must do before the pages handed out are used.
     pub fn take_effects(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.effects)

@@ -16,7 +16,7 @@ mod simd;
 mod team;
 
 pub use ops::Ops;
-pub use pages::KvFormat;
+pub use pages::{Ahead, KvFormat};
 
 use crate::error::Result;
 use crate::executor::{Chunk, Executor, Logits, PageId};
@@ -129,6 +129,11 @@ impl Native {
         let counters = (0..forward::phases(config.layers)).map(|_| AtomicUsize::new(0)).collect();
         let (ops, buffers) = (Ops::best(), Buffers::default());
         Ok(Self { pack, config, ops, team, kv, frequencies, buffers, memories, counters })
+    }
+
+    /// What has the KV pages' memory ready before it is used, to be run beside the executor, on a thread without weight.
+    pub fn ahead(&self) -> Ahead {
+        self.kv.ahead()
     }
 
     /// The weights it runs.

@@ -170,6 +170,8 @@ fn who_yields_keeps_no_seat_and_no_page_from_others() {
     assert_eq!((engine.running(), engine.waiting()), (2, 2));
     // Six of the eight pages, and older ones have some of them.
     let ids: Vec<_> = (8..10).map(|seed| engine.submit(request(1, seed, 30, 18)).unwrap()).collect();
+    step(&mut engine, &mut outcomes);
+    assert!(ids.iter().all(|id| outcomes.contains_key(id)), "newcomers do not wait for those that yield");
     while !ids.iter().all(|id| outcomes.get(id).is_some_and(|outcome| outcome.end.is_some())) {
         step(&mut engine, &mut outcomes);
         engine.audit().unwrap();
@@ -177,6 +179,37 @@ fn who_yields_keeps_no_seat_and_no_page_from_others() {
     assert!(hogs.iter().all(|id| outcomes.get(id).is_none_or(|outcome| outcome.end.is_none())));
     let rest = run(&mut engine);
     assert!(hogs.iter().all(|id| rest[id].end.is_some()));
+}
+
+#[test]
+fn a_newcomer_has_the_seat_of_one_that_yields_which_goes_on_later() {
+    let options = EngineOptions { yielding_tokens: 3, max_sequences: 4, ..EngineOptions::default() };
+    let (mut engine, _) = engine(64, options);
+    let mut outcomes = Outcomes::new();
+    let slow: Vec<_> =
+        (0..3).map(|seed| engine.submit(yielding(request(seed, seed, 20, 20))).unwrap()).collect();
+    (0..5).for_each(|_| step(&mut engine, &mut outcomes));
+    let quick: Vec<_> = (3..7).map(|seed| engine.submit(request(seed, seed, 9, 5)).unwrap()).collect();
+    step(&mut engine, &mut outcomes);
+    assert_eq!((engine.running(), engine.yielding(), engine.waiting()), (4, 0, 3));
+    assert!(quick.iter().all(|id| outcomes[id].started));
+    // One that finds all seats taken by such as itself puts none aside, nor do those that yield come back before it.
+    let late = engine.submit(request(1, 8, 9, 5)).unwrap();
+    step(&mut engine, &mut outcomes);
+    assert_eq!((engine.running(), engine.yielding(), engine.waiting()), (4, 0, 4));
+    while !engine.is_idle() {
+        step(&mut engine, &mut outcomes);
+        engine.audit().unwrap();
+    }
+    assert!(outcomes[&late].end.is_some());
+    for (seed, id) in slow.iter().enumerate() {
+        let seed = seed as u32;
+        assert_eq!(
+            tokens(&outcomes[id]),
+            tokens(&solo(request(seed, seed, 20, 20))),
+            "it says what it would have said"
+        );
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use coldframe_policy::log::Reader;
 use coldframe_simulator::fidelity::compare::{Row, cold_count_error, rows};
-use coldframe_simulator::fidelity::decisions::{Agreement, agreement};
+use coldframe_simulator::fidelity::decisions::{Agreement, agreement, same_fate};
 use coldframe_simulator::fidelity::logged::{Logged, read};
 use coldframe_simulator::fidelity::page::{Pair, dated, page};
 use coldframe_simulator::report::json;
@@ -92,6 +92,7 @@ pub fn run(args: FidelityArgs, ui: &Ui) -> Result<()> {
             simulated: &simulated,
             rows: &found.rows,
             agreement: found.agreement.as_ref(),
+            live_agreement: found.live_agreement,
         };
         file.write_all(page(&pair).as_bytes())?;
         file.finish()?;
@@ -181,6 +182,8 @@ fn merged(client: RunReport, log: Option<&Logged>) -> RunReport {
 struct Found {
     rows: Vec<Row>,
     agreement: Option<Agreement>,
+    /// Share of requests with the same fate in two live runs, of the two that agree least.
+    live_agreement: Option<f64>,
     cold_count_error: Option<f64>,
     replayed: Vec<(u64, Option<String>)>,
     with_logs: bool,
@@ -198,13 +201,14 @@ impl Found {
         setup.policy = plan.policies[0].clone();
         let pair = |(log, own): (&Logged, &String)| {
             let own = read(Reader::new(own.as_bytes())?, &setup, &plan.tariffs)?;
-            let fates = [log.fates.as_slice(), own.fates.as_slice()];
+            let fates = [&log.fates, &own.fates];
             anyhow::Ok(agreement(&log.decisions, &own.decisions, fates))
         };
         let agreements = logs.iter().zip(own_logs).map(pair).collect::<Result<Vec<Agreement>>>()?;
         let replayed =
             logs.iter().map(|log| (log.equal, log.parted.as_ref().map(|p| format!("{p:?}")))).collect();
         let with_logs = !logs.is_empty();
+        let pairs = logs.iter().enumerate().flat_map(|(n, a)| logs[n + 1..].iter().map(move |b| (a, b)));
         let all = rows(live, simulated).into_iter();
         // Without the host's log a client knows nothing of the devices, and of cold starts only what the host tells.
         let known = |row: &Row| with_logs || !device_row(&row.key);
@@ -212,6 +216,7 @@ impl Found {
             rows: all.filter(known).collect(),
             // Of several runs the one that agrees least.
             agreement: agreements.into_iter().min_by(|a, b| a.by_request.total_cmp(&b.by_request)),
+            live_agreement: pairs.map(|(a, b)| same_fate(&a.fates, &b.fates)).reduce(f64::min),
             cold_count_error: cold_count_error(live, simulated),
             replayed,
             with_logs,
@@ -229,6 +234,7 @@ impl Found {
         let error =
             |key: &str| self.rows.iter().find(|row| row.key == key).and_then(Row::error).map(f64::abs);
         put("decisions_equal", self.agreement.as_ref().map(|found| found.by_request));
+        put("decisions_equal_live", self.live_agreement);
         put("decisions_in_order", self.agreement.as_ref().and_then(|found| found.in_order));
         for (name, key) in [
             ("ttft_mean_err", "ttft_mean"),
@@ -291,6 +297,12 @@ impl Found {
             let in_order = found.in_order.map_or("too different to tell".to_owned(), units::percent);
             let by_request = units::percent(found.by_request);
             out += &format!("decisions: same fate of {by_request} of requests; {in_order} common in order\n");
+            if let Some(same) = self.live_agreement {
+                out += &format!(
+                    "live runs among themselves: same fate of {} of requests\n",
+                    units::percent(same)
+                );
+            }
             if let Some(parted) = &found.parted {
                 out += &format!(
                     "they part at decision {}: live {}; simulated {}\n",

@@ -5,6 +5,7 @@
 //! fails, nothing more is taken, [`Model::health`] says why. Which functions are in place is not known here.
 
 use super::engine::{EngineService, Observer, ServiceOptions, Unobserved};
+use super::threads::idling;
 use coldframe_backbone::checkpoint::Checkpoint;
 use coldframe_backbone::engine::{Engine, EngineOptions};
 use coldframe_backbone::error::{Error, Result};
@@ -245,6 +246,12 @@ fn engine(pack: &Arc<Pack>, options: &ModelOptions) -> Result<Made> {
     let budget = coldframe_backbone::kv::Budget { total: options.kv_bytes, adapters: 0 };
     let pages = budget.pages(page_bytes)?;
     let executor = native(options.threads, pages as usize)?;
+    let ahead = executor.ahead();
+    // Without it the first prompts take longer, nothing else.
+    let _ = std::thread::Builder::new().name("kv-ahead".to_owned()).spawn(move || {
+        idling();
+        ahead.run();
+    });
     let engine = Engine::new(Box::new(executor), options.engine.clone())?;
     Ok(Made { engine, page_bytes, pages })
 }
