@@ -72,10 +72,16 @@ case "$name" in
             --out "$home/profile.toml" --html "$home/profile.html" >&2
         results=""
         for class in ${CLASSES:-predictable normal bursty}; do
-            case "$class" in predictable) cov=0.5 ;; normal) cov=2 ;; bursty) cov=6 ;; esac
+            # CoV of each function's gaps; calls a second; for how long. A burst of 20 calls takes what two calls a second do.
+            case "$class" in
+                predictable) cov=0.5; rate=2; span=90s ;;
+                normal) cov=2; rate=2; span=90s ;;
+                bursty) cov=5; rate=1; span=2m ;;
+                *) echo "bench.sh: CLASSES are predictable, normal and bursty, not $class" >&2; exit 2 ;;
+            esac
             trace="$home/$class.csv"
-            "$coldframe" --quiet trace generate zipf --functions "${FUNCTIONS:-30}" --rate "${RATE:-2}" --cov "$cov" \
-                --span "${SPAN:-2m}" --lengths gsm8k -o "$trace" >&2
+            "$coldframe" --quiet trace generate zipf --functions "${FUNCTIONS:-30}" --rate "${RATE:-$rate}" --cov "$cov" \
+                --span "${SPAN:-$span}" --lengths gsm8k -o "$trace" >&2
             for policy in ${POLICIES:-coldframe serverlesslora}; do
                 into="$home/$class-$policy"
                 COLDFRAME="$coldframe" COLDFRAME_MODEL="$model" POLICY="$policy" \

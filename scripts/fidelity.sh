@@ -4,7 +4,7 @@
 #   COLDFRAME_MODEL   the model (default: smollm2-135m-instruct)
 #   POLICY            the host's policy (default: coldframe)
 #   FUNCTIONS         functions to register, each with an adapter of its own (default: 30)
-#   ROOM              adapters that memory has room for, beside KV_MIB MiB of KV pages (default: 8 and 96)
+#   ROOM              adapters that memory has room for, beside KV_MIB MiB of KV pages (default: 8 and 192)
 #   RUNS              live runs (default: 3)
 set -eu
 here="$(cd "$(dirname "$0")/.." && pwd)"
@@ -13,7 +13,7 @@ profile="$1"; trace="$2"; folder="$3"
 bin="${COLDFRAME:-$here/target/release/coldframe}"
 policy="${POLICY:-coldframe}"
 functions="${FUNCTIONS:-30}"
-kv_mib="${KV_MIB:-96}"
+kv_mib="${KV_MIB:-192}"
 model="${COLDFRAME_MODEL:-smollm2-135m-instruct}"
 mkdir -p "$folder"
 folder="$(cd "$folder" && pwd)"

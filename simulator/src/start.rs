@@ -22,6 +22,8 @@ pub struct Start {
     pub functions: Vec<FunctionInfo>,
     /// When the first request came; the last thing told where none did.
     pub first: Nanos,
+    /// Its backbones were opened when it started: the first load of each takes no time. A simulated host opens none.
+    pub opened: bool,
 }
 
 impl Start {
@@ -31,7 +33,8 @@ impl Start {
     /// The log can't be read.
     pub fn read<R: BufRead>(log: Reader<R>) -> Result<Self, LogError> {
         let backbones = log.header.backbones.iter().map(|backbone| backbone.spec.clone()).collect();
-        let mut start = Self { backbones, ..Self::default() };
+        let opened = log.header.writer == "host";
+        let mut start = Self { backbones, opened, ..Self::default() };
         for line in log {
             match line? {
                 Line::Event { at, event: Event::RequestArrived { .. } } => {

@@ -146,6 +146,20 @@ fn a_run_starts_as_a_log_did() {
 }
 
 #[test]
+fn a_host_has_opened_its_backbone_before_the_first_call() {
+    let (setup, _, log) = simulated("coldframe");
+    let start =
+        |text: &str| Start::read(Reader::new(text.as_bytes()).expect("a header")).expect("a good log");
+    let of_host = log.replacen(r#""writer":"simulator""#, r#""writer":"host""#, 1);
+    assert_eq!((start(&log).opened, start(&of_host).opened), (false, true));
+    let first = |start: Start| {
+        let (report, _) = logged_run(&Setup { start: Some(start), ..setup.clone() });
+        report.ttft_s.max
+    };
+    assert!(first(start(&of_host)) + 1.0 < first(start(&log)), "its load is over");
+}
+
+#[test]
 fn another_decision_is_found() {
     let (setup, _, log) = simulated("serverlesslora");
     let lines: Vec<&str> = log.lines().collect();

@@ -116,13 +116,15 @@ impl World<'_> {
     ) {
         let cold = &self.setup.cold;
         let at = self.core.instance(instance);
-        let device = at.device;
+        let (device, backbone) = (at.device, at.backbone.index());
+        let opened = class == Class::Backbone && self.opened.get(backbone).copied().unwrap_or_default();
         let own = at.function.map(|f| &self.core.function(f).spec.load);
         let engine = matches!(self.setup.policy.sharing, SharingPart::OneProcess {})
             || self.setup.models.iter().all(|model| model.step.engine.is_some());
         let (fixed, moves) = match class {
             Class::Container => (own.map_or(cold.container_ns, |l| l[class as usize].0), false),
             Class::Runtime => (own.map_or(cold.runtime_ns, |l| l[class as usize].0), false),
+            Class::Backbone if opened => (0, false),
             Class::Backbone => (cold.backbone_fixed_ns, !cold.backbone_mapped),
             Class::Adapter if engine && from == Tier::Host => (cold.adapter_activate_ns, false),
             Class::Adapter if engine => (self.setup.adapter_disk_ns(bytes, self.engines_have() > 0), false),
@@ -130,6 +132,9 @@ impl World<'_> {
             Class::Kernel if from == Tier::Host => (cold.kernel_restore_ns, false),
             Class::Kernel => (own.map_or(cold.kernel_ns, |l| l[class as usize].0), false),
         };
+        if opened {
+            self.opened[backbone] = false;
+        }
         self.moved.load(class, from, bytes);
         let fixed_ns = self.jitter.jitter(fixed, self.setup.jitter_permille);
         if !moves || bytes == Bytes::ZERO {

@@ -93,6 +93,8 @@ pub struct World<'a> {
     links: Vec<Link>,
     transfers: Vec<Option<Transfer>>,
     free_transfers: Vec<u32>,
+    /// Backbones that are open although nobody loaded them yet.
+    opened: Vec<bool>,
     requests: Vec<Request>,
     free_requests: Vec<u32>,
     /// Requests arrived and not ended.
@@ -171,6 +173,7 @@ impl<'a> World<'a> {
             links: loads::links(setup),
             transfers: Vec::new(),
             free_transfers: Vec::new(),
+            opened: vec![setup.start.as_ref().is_some_and(|start| start.opened); setup.models.len()],
             requests: Vec::new(),
             free_requests: Vec::new(),
             in_flight: 0,

@@ -131,7 +131,7 @@ impl Native {
         Ok(Self { pack, config, ops, team, kv, frequencies, buffers, memories, counters })
     }
 
-    /// What has the KV pages' memory ready before it is used, to be run beside the executor, on a thread without weight.
+    /// What has the KV pages' memory ready before it is used, to be called beside the executor while that rests.
     pub fn ahead(&self) -> Ahead {
         self.kv.ahead()
     }

@@ -37,7 +37,7 @@ pub struct KvPages {
     base: *mut u8,
 }
 
-/// Bytes that [`Ahead::run`] asks for at a time: a large page.
+/// Bytes that [`Ahead::more`] asks for: a large page.
 const AHEAD: usize = 2 << 20;
 
 // SAFETY: the pointer is to `memory`, which moves with it; writers promise disjoint positions.
@@ -47,21 +47,34 @@ unsafe impl Sync for KvPages {}
 
 /// The work of having all pages' memory from the system before a prompt needs it; see [`KvPages::ahead`].
 #[derive(Debug)]
-pub struct Ahead(Weak<MmapRaw>);
+pub struct Ahead {
+    memory: Weak<MmapRaw>,
+    /// Bytes that were asked for.
+    done: usize,
+}
 
 impl Ahead {
-    /// Asks the system for the memory, from the first page on, until all is there, the pages are gone, or the system
-    /// refuses (before Linux 5.14 it does so at once). Changes no byte.
-    pub fn run(self) {
-        #[cfg(target_os = "linux")]
-        for start in (0..).step_by(AHEAD) {
-            let Some(memory) = self.0.upgrade().filter(|memory| start < memory.len()) else { return };
-            let bytes = AHEAD.min(memory.len() - start);
-            if memory.advise_range(memmap2::Advice::PopulateWrite, start, bytes).is_err() {
-                return;
-            }
-        }
+    /// Asks the system for the next pages' memory, from the first page on; `false` once all is there, the pages are gone, or
+    /// the system refuses (before Linux 5.14 it does so at once). Changes no byte.
+    pub fn more(&mut self) -> bool {
+        let left = |memory: &Arc<MmapRaw>| memory.len() > self.done;
+        let Some(memory) = self.memory.upgrade().filter(left) else { return false };
+        let bytes = AHEAD.min(memory.len() - self.done);
+        let asked = populate(&memory, self.done, bytes);
+        self.done += bytes;
+        asked
     }
+}
+
+#[cfg(target_os = "linux")]
+fn populate(memory: &MmapRaw, start: usize, bytes: usize) -> bool {
+    memory.advise_range(memmap2::Advice::PopulateWrite, start, bytes).is_ok()
+}
+
+/// Elsewhere memory comes as it is touched.
+#[cfg(not(target_os = "linux"))]
+fn populate(_: &MmapRaw, _: usize, _: usize) -> bool {
+    false
 }
 
 /// Keys and values of one page, layer and head.
@@ -119,7 +132,7 @@ impl KvPages {
     /// What makes the system give all memory before it is used: the 3 MB that a prompt of 128 tokens touches for the first
     /// time took 5 ms of its first token on a virtual machine, whose own memory comes as it is touched.
     pub fn ahead(&self) -> Ahead {
-        Ahead(Arc::downgrade(&self.memory))
+        Ahead { memory: Arc::downgrade(&self.memory), done: 0 }
     }
 
     /// Bytes of a page.
@@ -283,12 +296,14 @@ mod tests {
         };
         let all = pages.memory.len().div_ceil(4096);
         assert!(resident(&pages) < all / 2, "only what was touched");
-        pages.ahead().run();
+        let mut ahead = pages.ahead();
+        while ahead.more() {}
         assert_eq!(resident(&pages), all);
         assert!(pages.page(PageId(7)).iter().all(|byte| *byte == 9), "it changes no byte");
         assert!(pages.page(PageId(8)).iter().all(|byte| *byte == 0));
-        let ahead = pages.ahead();
+        let mut ahead = pages.ahead();
+        assert!(ahead.more());
         drop(pages);
-        ahead.run();
+        assert!(!ahead.more());
     }
 }

@@ -9,11 +9,8 @@ use crate::ui::{Ui, print};
 use anyhow::{Result, ensure};
 use clap::Args;
 use coldframe_backbone::adapter::Adapter;
-use coldframe_backbone::engine::{Engine, EngineOptions};
-use coldframe_backbone::executor::PAGE_TOKENS;
+use coldframe_backbone::engine::Engine;
 use coldframe_backbone::kernels::peaks;
-use coldframe_backbone::kv::BookOptions;
-use coldframe_backbone::native::{Native, NativeOptions};
 use coldframe_backbone::pack::Pack;
 use coldframe_backbone::{Module, Site};
 use serde_json::{Map, Value, json};
@@ -95,24 +92,14 @@ pub fn run(args: BenchArgs, ui: &Ui) -> Result<()> {
     if ui.json { print(&format!("{}\n", Value::Object(report))) } else { print(&table(&report)) }
 }
 
-/// An engine with the pages that the largest case needs; nothing is found in cached pages.
+/// An engine with the pages that the largest case needs.
 fn engine(args: &BenchArgs, opened: &Opened) -> Result<Engine> {
-    let decode =
-        args.batch as usize * (DECODE_PROMPT + args.steps as usize + PAGE_TOKENS).div_ceil(PAGE_TOKENS);
-    let pages = decode.max(args.prefill.max(128) as usize / PAGE_TOKENS + 1) + args.batch as usize;
-    let options = NativeOptions { threads: args.model.threads(), pages, kv: args.model.kv() };
-    let native = Native::new(opened.pack.clone(), options)?;
-    let options = EngineOptions {
-        max_batched_tokens: args.prefill.max(512) as usize,
-        max_sequences: args.batch.max(1) as usize,
-        max_waiting_per_tenant: 1024,
-        book: BookOptions { prefix_reuse: false, tenant_share: 1.0, ..BookOptions::default() },
-        ..EngineOptions::default()
-    };
-    let longest = args.prefill.max(DECODE_PROMPT as u32 + args.steps) as usize;
+    let (batch, steps, prefill) = (args.batch as usize, args.steps as usize, args.prefill as usize);
+    let longest = prefill.max(DECODE_PROMPT + steps);
     let context = opened.checkpoint.config().context;
     ensure!(longest < context, "the model's context of {context} tokens is too short for this measurement");
-    Ok(Engine::new(Box::new(native), options)?)
+    let tokens = (batch * (DECODE_PROMPT + steps)).max(prefill).max(DECODE_PROMPT + 2 * steps);
+    speed::engine(&args.model, opened, tokens, prefill, batch.max(1))
 }
 
 fn cases(args: &BenchArgs, adapters: usize) -> Vec<Case> {

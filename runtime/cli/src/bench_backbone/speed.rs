@@ -18,16 +18,23 @@ use std::time::Instant;
 /// Tokens of the prompt before a decode is measured.
 pub const DECODE_PROMPT: usize = 64;
 
-/// Longest prompt that is measured in one step.
-const PROMPT_MAX: usize = 512;
+/// Tokens of prompts that a step takes at least, whatever is measured.
+const PROMPT: usize = 512;
 
-/// An engine in which nothing is found in cached pages.
-pub fn engine(model: &BackboneArg, opened: &Opened, tokens: usize, sequences: usize) -> Result<Engine> {
+/// An engine for `sequences` of `tokens` tokens together, in which nothing is found in cached pages; a step takes prompts up to
+/// `prompt` tokens whole.
+pub fn engine(
+    model: &BackboneArg,
+    opened: &Opened,
+    tokens: usize,
+    prompt: usize,
+    sequences: usize,
+) -> Result<Engine> {
     let pages = tokens.div_ceil(PAGE_TOKENS) + 2 * sequences;
     let native =
         Native::new(opened.pack.clone(), NativeOptions { threads: model.threads(), pages, kv: model.kv() })?;
     let options = EngineOptions {
-        max_batched_tokens: PROMPT_MAX + sequences,
+        max_batched_tokens: prompt.max(PROMPT) + sequences,
         max_sequences: sequences,
         max_waiting_per_tenant: 1024,
         book: BookOptions { prefix_reuse: false, tenant_share: 1.0, ..BookOptions::default() },

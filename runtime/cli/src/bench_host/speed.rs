@@ -58,7 +58,7 @@ pub fn measure(bench: &Bench<'_>, figures: &mut Figures) -> Result<()> {
     let folders = write_all(config, &adapters, STREAMS)?;
     let loaded = folders.iter().map(|folder| opened.adapter(folder, bench.ui)).collect::<Result<Vec<_>>>()?;
     let tokens = STREAMS * (DECODE_PROMPT + STEPS + MORE) + PREFILL;
-    let mut engine = alone::engine(&bench.args.model, &opened, tokens, STREAMS)?;
+    let mut engine = alone::engine(&bench.args.model, &opened, tokens, PREFILL, STREAMS)?;
     let server = Server::start(&bench.settings(&home.path().join("data"), &[&adapters]))?;
     let client = Client::new(&server.url);
     for (index, folder) in folders.iter().enumerate() {
@@ -77,7 +77,7 @@ pub fn measure(bench: &Bench<'_>, figures: &mut Figures) -> Result<()> {
             Ok(())
         };
         scope.spawn(|| settled(&mut engine, answer));
-        in_turns(bench, &client, &server.url, [vocab as u64, word], |work| {
+        in_turns(bench, &client, &server.url, vocab, word, |work| {
             ask.send(work)?;
             told.recv()?
         })
@@ -90,10 +90,10 @@ fn in_turns(
     bench: &Bench<'_>,
     client: &Client,
     url: &str,
-    [vocab, word]: [u64; 2],
+    vocab: u32,
+    word: u64,
     engine: impl Fn(Work) -> Result<f64>,
 ) -> Result<Pairs> {
-    let vocab = u32::try_from(vocab).context("a vocabulary")?;
     let mixed = || Work::Decode { groups: vec![(0..STREAMS).map(Some).collect()], steps: STEPS };
     let mut pairs = Pairs::default();
     engine(mixed())?;

@@ -1,20 +1,27 @@
-//! From the catalog to the decisions: which generations may be called, and which are pinned.
+//! From the catalog to the decisions: which generations may be called, and which are pinned. What a function logged goes
+//! with it: one of the same name later has a log of its own.
 
 use crate::catalog::CatalogChange;
 use crate::live::core::{CatalogChange as LiveChange, Live};
+use crate::live::logs::Logs;
 use crate::records::{Digest, Function, Names};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// What the decisions were told.
-#[derive(Default)]
 pub struct Feed {
+    logs: Arc<Logs>,
     known: BTreeMap<Names, BTreeSet<Digest>>,
     pinned: BTreeMap<Names, Digest>,
 }
 
 impl Feed {
+    /// Nothing was told yet.
+    pub fn new(logs: Arc<Logs>) -> Self {
+        Self { logs, known: BTreeMap::new(), pinned: BTreeMap::new() }
+    }
+
     /// Passes changes on until the catalog ends.
     pub async fn follow(mut self, live: Live, mut changes: mpsc::UnboundedReceiver<CatalogChange>) {
         while let Some(change) = changes.recv().await {
@@ -37,6 +44,7 @@ impl Feed {
                 for generation in self.known.remove(&names).unwrap_or_default() {
                     tell(live, LiveChange::Removed { names: names.clone(), generation });
                 }
+                self.logs.forget(&names);
             }
         }
     }

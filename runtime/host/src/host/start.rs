@@ -189,7 +189,7 @@ impl Host {
             backbones: names,
             catalog: catalog.clone(),
             components,
-            logs,
+            logs: logs.clone(),
             metrics: metrics.clone(),
             shutdown: shutdown.clone(),
         });
@@ -202,7 +202,7 @@ impl Host {
         };
         let admin = Arc::new(Admin::new(parts, admin_options(&config)?));
 
-        let mut feed = Feed::default();
+        let mut feed = Feed::new(logs);
         feed.catch_up(&live, &mut changes).await;
         tokio::spawn(feed.follow(live.clone(), changes));
 

@@ -2,8 +2,8 @@
 
 use super::engine::{Happened, JobStream};
 use super::fault;
-use super::guest::Conduct;
 use super::line::Line;
+use super::standing::Conduct;
 use coldframe_backbone::engine::{Reason as Ended, Spoken};
 use coldframe_backbone::text::Tokenizer;
 use coldframe_sandbox::services::{Event, Failure, Generation, Later, Reason, Token};

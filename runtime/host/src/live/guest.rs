@@ -3,14 +3,12 @@
 use super::code::{Code, CodeEnd, CodeRequest, Route};
 use super::generation::EngineGeneration;
 use super::line::{Line, Stop};
-use super::logs::FunctionLog;
 use super::reply::{CallReply, Said};
 use super::run::Place;
 use super::speak::{Ready, Source, Wish, prepare};
-use super::standing::{Standings, YIELDS_FOR, is_misdeed};
+use super::standing::Conduct;
 use super::{engine::Job, fault};
 use crate::call::{Call, CallError, CallEvent, Finish, Prompt, Work};
-use crate::records::Names;
 use coldframe_backbone::sample::{Grammar, SamplingParams};
 use coldframe_backbone::text::Special;
 use coldframe_sandbox::services::{
@@ -207,28 +205,6 @@ fn wished(params: &Params, defaults: &Map<String, Value>, budget: u32) -> Result
         top_logprobs: params.top_logprobs.unwrap_or(0),
         ignore_eos: base.ignore_eos,
     })
-}
-
-/// Where a call's ends are judged and told.
-#[derive(Clone)]
-pub(super) struct Conduct {
-    standings: Arc<Standings>,
-    names: Names,
-    log: Arc<FunctionLog>,
-    call: String,
-}
-
-impl Conduct {
-    /// The call, or a generation of it, ended with this code.
-    pub(super) fn ended(&self, code: &str) {
-        if is_misdeed(code) && self.standings.broke(&self.names, Instant::now()) {
-            let seconds = YIELDS_FOR.as_secs();
-            let what = format!(
-                "`{code}`: until {seconds} s after the last such end it generates only what others leave of the engine"
-            );
-            self.log.write(&self.call, Level::Warn, &what);
-        }
-    }
 }
 
 /// The platform behind one call.

@@ -5,12 +5,11 @@
 //! fails, nothing more is taken, [`Model::health`] says why. Which functions are in place is not known here.
 
 use super::engine::{EngineService, Observer, ServiceOptions, Unobserved};
-use super::threads::idling;
 use coldframe_backbone::checkpoint::Checkpoint;
 use coldframe_backbone::engine::{Engine, EngineOptions};
 use coldframe_backbone::error::{Error, Result};
 use coldframe_backbone::executor::Executor;
-use coldframe_backbone::native::{KvFormat, Native, NativeOptions};
+use coldframe_backbone::native::{Ahead, KvFormat, Native, NativeOptions};
 use coldframe_backbone::pack::Pack;
 use coldframe_backbone::sample::Grammars;
 use coldframe_backbone::store::Store;
@@ -130,6 +129,8 @@ impl Model {
         let (device, page_bytes, pages) = (engine.device(), engine.page_bytes, engine.pages);
         let service = EngineService::start(engine.engine, options.service, options.observer);
         let service = service.map_err(Error::io(&path))?;
+        let mut ahead = engine.ahead;
+        service.meanwhile("kv-ahead", move || ahead.more());
         let (base_names, short) = names(&options.backbone, &path);
         Ok(Self {
             name: options.name.unwrap_or(short),
@@ -229,6 +230,7 @@ impl Model {
 /// An engine with what is asked of its executor while it still can be.
 struct Made {
     engine: Engine,
+    ahead: Ahead,
     page_bytes: u64,
     pages: u32,
 }
@@ -247,13 +249,8 @@ fn engine(pack: &Arc<Pack>, options: &ModelOptions) -> Result<Made> {
     let pages = budget.pages(page_bytes)?;
     let executor = native(options.threads, pages as usize)?;
     let ahead = executor.ahead();
-    // Without it the first prompts take longer, nothing else.
-    let _ = std::thread::Builder::new().name("kv-ahead".to_owned()).spawn(move || {
-        idling();
-        ahead.run();
-    });
     let engine = Engine::new(Box::new(executor), options.engine.clone())?;
-    Ok(Made { engine, page_bytes, pages })
+    Ok(Made { engine, ahead, page_bytes, pages })
 }
 
 fn text(checkpoint: &Checkpoint) -> Result<(Arc<Tokenizer>, Option<Arc<ChatTemplate>>)> {

@@ -4,13 +4,15 @@
 //! its call at once, but code that breaks them again and again would still have the engine compute for it in between, and
 //! neighbours would wait. Which ends count is told here; what yielding means is the engine's. Kept in memory only.
 
+use super::logs::FunctionLog;
 use crate::records::Names;
+use coldframe_sandbox::services::Level;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long after the last broken limit. Arbitrary: long beside any call, short beside a deployment that puts it right.
-pub const YIELDS_FOR: Duration = Duration::from_secs(10);
+const YIELDS_FOR: Duration = Duration::from_secs(10);
 
 /// Ends that count. A deadline and a budget of tokens do not: a function on a busy server reaches them without a fault.
 const MISDEEDS: [&str; 14] = [
@@ -31,7 +33,7 @@ const MISDEEDS: [&str; 14] = [
 ];
 
 /// Whether an end of this code is a broken limit that the function is to blame for.
-pub fn is_misdeed(code: &str) -> bool {
+fn is_misdeed(code: &str) -> bool {
     MISDEEDS.contains(&code)
 }
 
@@ -53,6 +55,29 @@ impl Standings {
     pub fn yields(&self, names: &Names, now: Instant) -> bool {
         let broke = self.broke.lock().unwrap_or_else(PoisonError::into_inner);
         broke.get(names).is_some_and(|last| lasts(*last, now))
+    }
+}
+
+/// Where a call's ends are judged and told.
+#[derive(Clone)]
+pub(super) struct Conduct {
+    pub(super) standings: Arc<Standings>,
+    pub(super) names: Names,
+    pub(super) log: Arc<FunctionLog>,
+    /// Number of the call.
+    pub(super) call: String,
+}
+
+impl Conduct {
+    /// The call, or a generation of it, ended with this code.
+    pub(super) fn ended(&self, code: &str) {
+        if is_misdeed(code) && self.standings.broke(&self.names, Instant::now()) {
+            let seconds = YIELDS_FOR.as_secs();
+            let what = format!(
+                "`{code}`: until {seconds} s after the last such end it generates only what others leave of the engine"
+            );
+            self.log.write(&self.call, Level::Warn, &what);
+        }
     }
 }
 

@@ -210,6 +210,8 @@ impl Machine {
         let opening = model.opening.total();
         // Where the files can't be read again, opening them was the reading.
         let rate = rate.unwrap_or_else(|_| rate_of(model.mapped_bytes(), opening));
+        // The first step of a process also touches the weights for the first time.
+        self.first_token(&model, 1, 1).await?;
         let one = self.first_token(&model, tokens, 1).await?;
         let eight = self.first_token(&model, tokens, 8).await?;
         Ok(Estimates {

@@ -21,6 +21,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     pub(super) closing: AtomicBool,
+    /// It has something to compute.
+    pub(super) busy: AtomicBool,
     pub(super) fence: OnceLock<String>,
     pub(super) snapshot: Mutex<Snapshot>,
 }
@@ -121,6 +123,7 @@ impl Desk {
                 continue;
             }
             self.look_after_readers();
+            self.shared.busy.store(!self.engine.is_idle(), Ordering::SeqCst);
             if !self.engine.is_idle() {
                 self.step();
             } else if !open && self.seats.is_empty() {

@@ -12,6 +12,7 @@ mod report;
 pub use meter::{Meter, Used};
 pub use report::{Observer, Part, Snapshot, StepReport, Unobserved};
 
+use super::threads::idling;
 use coldframe_backbone::adapter::{Adapter, Generation};
 use coldframe_backbone::engine::{Engine, Reason, Spoken, Usage, Voice};
 use coldframe_backbone::error::Error;
@@ -27,6 +28,9 @@ use tokio::sync::{mpsc, oneshot};
 /// Events of a choice that a buffer must have room for before a step: its start, a token, its end, and the end it is
 /// given when it is cancelled instead.
 const EVENTS_A_CHOICE: usize = 4;
+
+/// How long [`EngineService::meanwhile`] waits before it looks again whether the engine computes.
+const MEANWHILE: Duration = Duration::from_millis(10);
 
 /// Settings of the service.
 #[derive(Debug, Clone)]
@@ -213,6 +217,24 @@ impl EngineService {
         }
         self.thread.unpark();
         answer.await.unwrap_or(0)
+    }
+
+    /// Has work done on a thread of its own that takes only what all others leave, a piece at a time, and none while the
+    /// engine computes: `piece` says whether there is more. For work that nobody waits for; ends with the engine.
+    pub fn meanwhile(&self, name: &str, mut piece: impl FnMut() -> bool + Send + 'static) {
+        let shared = self.shared.clone();
+        let work = move || {
+            idling();
+            while !shared.closing.load(Ordering::SeqCst) {
+                if shared.busy.load(Ordering::SeqCst) {
+                    std::thread::sleep(MEANWHILE);
+                } else if !piece() {
+                    return;
+                }
+            }
+        };
+        // Nothing depends on it.
+        let _ = std::thread::Builder::new().name(name.to_owned()).spawn(work);
     }
 
     /// Counts and gauges, as of the last step.

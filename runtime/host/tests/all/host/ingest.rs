@@ -253,3 +253,27 @@ fn files_of_the_web_and_of_registries_are_held_to_their_digests() {
     let other = by_uri(&server, &format!("oci://{address}/acme/a@sha256:{}", "1".repeat(64))).expect(422);
     assert_eq!(other.code(), "digest_mismatch");
 }
+
+#[test]
+fn a_functions_log_goes_with_it() {
+    let (server, _data) = server(|_| {});
+    let code = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../functions/budget-hog/budget-hog.wasm");
+    let code = std::fs::read(code).expect("a committed example");
+    let parts: &[(&str, &str, &[u8])] = &[("module", "handler.wasm", &code)];
+    let logs = || server.operator("GET", &format!("{PATH}/logs"), &serde_json::Value::Null);
+    let lines = || logs().expect(200).value["data"].as_array().map(Vec::len);
+    upload(&server, form(parts)).expect(201);
+    let body = json!({"model": "f", "prompt": "trap", "max_tokens": 4});
+    let said = server.operator("POST", "/v1/completions", &body);
+    assert!(said.text.contains("trap"), "{}", said.text);
+    assert!(lines().is_some_and(|lines| lines > 0), "{}", logs().text);
+    server.operator("DELETE", PATH, &serde_json::Value::Null).expect(200);
+    logs().expect(404);
+    upload(&server, form(parts)).expect(201);
+    // What follows the catalog tells the log a moment after the answer.
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while lines() != Some(0) {
+        assert!(std::time::Instant::now() < until, "{}", logs().text);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
