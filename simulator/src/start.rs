@@ -22,7 +22,7 @@ pub struct Start {
     pub functions: Vec<FunctionInfo>,
     /// When the first request came; the last thing told where none did.
     pub first: Nanos,
-    /// Its backbones were opened when it started: the first load of each takes no time. A simulated host opens none.
+    /// Its backbones were opened when it started: the first load of each takes next to no time. A simulated host opens none.
     pub opened: bool,
 }
 

@@ -42,7 +42,7 @@ pub fn open_and_tell(model: &BackboneArg, ui: &Ui) -> Result<()> {
     let opened = model.open(ui)?;
     let open_ns = nanos(start);
     let empty = anonymous()?;
-    let mut engine = engine(model, &opened, LARGE + 2 * PAGE_TOKENS, 1)?;
+    let mut engine = engine(model, &opened, LARGE + 2 * PAGE_TOKENS, LARGE, 1)?;
     let first_step_ns = prompt(&mut engine, SMALL)?;
     let read_bytes = before.and_then(|before| Some(read_so_far()?.saturating_sub(before)));
     let again = (0..3).map(|_| prompt(&mut engine, SMALL)).collect::<Result<Vec<u64>>>()?;

@@ -51,7 +51,8 @@ pub fn measure(
 ) -> Result<(Vec<StepPoint>, Device)> {
     let cases = cases(args, opened.pack.config().context);
     let most = cases.iter().map(|c| c.prompt + c.rows * (c.context + STEPS + 16)).max().unwrap_or(0);
-    let mut engine = engine(&args.model, opened, most, args.batch as usize + 1)?;
+    let longest = cases.iter().map(|c| c.prompt).max().unwrap_or(0);
+    let mut engine = engine(&args.model, opened, most, longest, args.batch as usize + 1)?;
     let adapters = adapters(args, opened, scratch, ui)?;
     let mut seen: Vec<Vec<StepStats>> = vec![Vec::new(); cases.len()];
     let bar = ui.progress("steps");

@@ -22,7 +22,7 @@ use coldframe_simulator::start::Start;
 use serde_json::{Map, Value, json};
 use simulated::Simulated;
 use std::fs::File;
-use std::io::{BufReader, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 /// Compare a host with the simulation of it: times, cold starts, bytes, money, and decisions one by one
@@ -79,9 +79,11 @@ pub fn run(args: FidelityArgs, ui: &Ui) -> Result<()> {
     let logs = logs(&args, &plan)?;
     let live: Vec<RunReport> =
         live.iter().enumerate().map(|(n, run)| merged(run.clone(), logs.get(n))).collect();
-    let (simulated, own_logs): (Vec<RunReport>, Vec<String>) =
-        simulated.into_iter().map(|run| (run.report, run.log)).unzip();
-    let found = Found::new([&live, &simulated], &logs, &own_logs, &plan)?;
+    // Both sides' logs are read by the same code: a simulation knows more of itself, of when a call left its sender too.
+    let own_logs = own_logs(&simulated, &logs, &plan)?;
+    let simulated: Vec<RunReport> =
+        simulated.into_iter().enumerate().map(|(n, run)| merged(run.report, own_logs.get(n))).collect();
+    let found = Found::new([&live, &simulated], &logs, &own_logs);
     if let (Some(path), Some(mut file)) = (&replay.html, html) {
         let title = format!("Fidelity: {} under {}", plan.trace.name, plan.policies[0].name);
         let about = format!("{}; {}", plan.inputs.fleet, plan.inputs.command);
@@ -131,13 +133,21 @@ fn live(args: &FidelityArgs, folder: &Path, ui: &Ui) -> Result<(Vec<RunReport>, 
 
 /// The host's logs as runs.
 fn logs(args: &FidelityArgs, plan: &Plan) -> Result<Vec<Logged>> {
-    let one = |path: &PathBuf| {
-        let source = open(path)?;
-        let mut setup = plan.base.clone();
-        setup.policy = plan.policies[0].clone();
-        read(source, &setup, &plan.tariffs).with_context(|| format!("{}", path.display()))
-    };
+    let one = |path: &PathBuf| logged(open(path)?, plan).with_context(|| format!("{}", path.display()));
     args.host_log.iter().map(one).collect()
+}
+
+/// The simulations' own logs as runs, where there are hosts' to compare them with.
+fn own_logs(simulated: &[Simulated], logs: &[Logged], plan: &Plan) -> Result<Vec<Logged>> {
+    let one = |run: &Simulated| logged(Reader::new(run.log.as_bytes())?, plan);
+    simulated.iter().take(logs.len()).map(one).collect()
+}
+
+/// A log as a run of the plan's first policy.
+fn logged<R: BufRead>(log: Reader<R>, plan: &Plan) -> Result<Logged> {
+    let mut setup = plan.base.clone();
+    setup.policy = plan.policies[0].clone();
+    Ok(read(log, &setup, &plan.tariffs)?)
 }
 
 /// The simulations: one for each host's log, which starts as that host did, with its functions, their sizes and what it had
@@ -191,20 +201,11 @@ struct Found {
 
 impl Found {
     /// Of live and simulated runs, the hosts' logs and the simulations'.
-    fn new(
-        [live, simulated]: [&[RunReport]; 2],
-        logs: &[Logged],
-        own_logs: &[String],
-        plan: &Plan,
-    ) -> Result<Self> {
-        let mut setup = plan.base.clone();
-        setup.policy = plan.policies[0].clone();
-        let pair = |(log, own): (&Logged, &String)| {
-            let own = read(Reader::new(own.as_bytes())?, &setup, &plan.tariffs)?;
-            let fates = [&log.fates, &own.fates];
-            anyhow::Ok(agreement(&log.decisions, &own.decisions, fates))
+    fn new([live, simulated]: [&[RunReport]; 2], logs: &[Logged], own_logs: &[Logged]) -> Self {
+        let pair = |(log, own): (&Logged, &Logged)| {
+            agreement(&log.decisions, &own.decisions, [&log.fates, &own.fates])
         };
-        let agreements = logs.iter().zip(own_logs).map(pair).collect::<Result<Vec<Agreement>>>()?;
+        let agreements = logs.iter().zip(own_logs).map(pair);
         let replayed =
             logs.iter().map(|log| (log.equal, log.parted.as_ref().map(|p| format!("{p:?}")))).collect();
         let with_logs = !logs.is_empty();
@@ -212,15 +213,15 @@ impl Found {
         let all = rows(live, simulated).into_iter();
         // Without the host's log a client knows nothing of the devices, and of cold starts only what the host tells.
         let known = |row: &Row| with_logs || !device_row(&row.key);
-        Ok(Self {
+        Self {
             rows: all.filter(known).collect(),
             // Of several runs the one that agrees least.
-            agreement: agreements.into_iter().min_by(|a, b| a.by_request.total_cmp(&b.by_request)),
+            agreement: agreements.min_by(|a, b| a.by_request.total_cmp(&b.by_request)),
             live_agreement: pairs.map(|(a, b)| same_fate(&a.fates, &b.fates)).reduce(f64::min),
             cold_count_error: cold_count_error(live, simulated),
             replayed,
             with_logs,
-        })
+        }
     }
 
     /// The promised numbers; what was not measured is left out.
