@@ -10,7 +10,7 @@ use super::handle::{LiveOptions, Sleep, Wish, overloaded};
 use super::metering::Metering;
 use super::residency::{self, Counters, Residency, count, tier_name};
 use super::seam::{Arrived, Executors, FunctionInfo, FunctionKey, Load, Ran, Size};
-use super::stages::{Stage, Stages, dead, release, stage};
+use super::stages::{Stage, Stages, dead, release, stage, stage_or_there};
 use crate::call::{Answer, Call, CallError};
 use coldframe_policy::artifact::{Class, Tier};
 use coldframe_policy::config::PolicyConfig;
@@ -20,6 +20,7 @@ use coldframe_policy::log::{self, Header, Line};
 use coldframe_policy::parts::sharing::{Sharing, SharingDecision};
 use coldframe_policy::spec::WorkerSpec;
 use coldframe_policy::units::{BackboneId, Bytes, DeviceId, FunctionId, InstanceId, Nanos, RequestId};
+use futures_util::FutureExt;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::Arc;
@@ -103,7 +104,7 @@ pub(super) struct Driver {
     draining: bool,
     checked: bool,
     staged_changed: bool,
-    /// Loads that took no time.
+    /// Loads and evictions that took no time.
     at_once: VecDeque<Report>,
 }
 
@@ -222,7 +223,7 @@ impl Driver {
         }
     }
 
-    /// Loads that took no time are over before time goes on.
+    /// What took no time is over before time goes on.
     fn report_at_once(&mut self) {
         while let Some(report) = self.at_once.pop_front() {
             self.reported(report);
@@ -493,11 +494,14 @@ impl Driver {
         }
         let reports = self.reports.clone();
         let report = move |result| Report::Loaded { instance: i, epoch, class, function, from, result };
-        // The driver outlives its reports, or nobody listens any more.
-        match stage {
-            // Nothing to bring: it is there at the very time it was asked for, as in the simulator.
-            None => self.at_once.push_back(report(Ok(None))),
-            Some(stage) => drop(tokio::spawn(async move {
+        // Nothing to bring, or there already: it is so at the very time it was asked for, as in the simulator. A word to
+        // another task and back takes milliseconds beside a busy engine.
+        let there = stage.as_ref().map(|stage| stage.clone().now_or_never());
+        match (stage, there) {
+            (None, _) => self.at_once.push_back(report(Ok(None))),
+            (_, Some(Some(result))) => self.at_once.push_back(report(result.map(Some))),
+            // The driver outlives its reports, or nobody listens any more.
+            (Some(stage), _) => drop(tokio::spawn(async move {
                 let result = stage.await.map(Some);
                 let _ = reports.send(report(result));
             })),
@@ -517,10 +521,12 @@ impl Driver {
             Class::Adapter => {
                 let info = info().filter(|info| info.adapter_bytes() > 0)?;
                 let (executors, backbone) = (self.executors.clone(), self.backbone_stage(i)?.clone());
-                Some(stage(Box::pin(async move {
+                let load = Box::pin(async move {
                     let backbone = backbone.await?;
                     executors.adapters(info, backbone.held, from).await
-                })))
+                });
+                // A copy in host memory is the one that is used.
+                Some(if from == Tier::Host { stage_or_there(load) } else { stage(load) })
             }
             Class::Runtime | Class::Kernel => None,
         }
@@ -552,20 +558,25 @@ impl Driver {
         };
         let reports = self.reports.clone();
         if leaving.is_none() && held.is_empty() {
-            if bytes > Bytes::ZERO {
-                // The driver outlives its reports, or nobody listens any more.
-                let _ = reports.send(Report::Evicted { device, bytes });
-            }
+            self.at_once.extend((bytes > Bytes::ZERO).then_some(Report::Evicted { device, bytes }));
             return;
         }
         let executors = self.executors.clone();
-        tokio::spawn(async move {
+        let mut leave = Box::pin(async move {
             if let Some((stage, of)) = leaving {
                 release(stage, of.map(|info| (executors, info))).await;
             }
             for lease in held {
                 dead(&lease).await;
             }
+        });
+        // Most have no user any more: their memory is free now.
+        if leave.as_mut().now_or_never().is_some() {
+            self.at_once.extend((bytes > Bytes::ZERO).then_some(Report::Evicted { device, bytes }));
+            return;
+        }
+        tokio::spawn(async move {
+            leave.await;
             if bytes > Bytes::ZERO {
                 let _ = reports.send(Report::Evicted { device, bytes });
             }

@@ -430,8 +430,9 @@ impl Executors for Machine {
             let Some(model) = lease.model.upgrade() else { return };
             let generations: BTreeSet<_> =
                 lease.loaded.iter().map(|loaded| loaded.adapter.generation()).collect();
+            // Pages are the engine's own memory, not the adapters': nothing waits for a step to end.
             for generation in generations {
-                model.engine.forget(generation).await;
+                model.engine.forget_soon(generation).await;
             }
         })
     }

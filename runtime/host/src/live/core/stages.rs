@@ -19,6 +19,17 @@ const LOOK: Duration = Duration::from_millis(2);
 /// A piece on its way or in place.
 pub(super) type Stage = Shared<Later<'static, Result<Arrived, String>>>;
 
+/// A piece that may be there already: found at once if so, else as [`stage`].
+pub(super) fn stage_or_there(mut load: Later<'static, Result<Arrived, String>>) -> Stage {
+    match load.as_mut().now_or_never() {
+        Some(there) => {
+            let there: Later<'static, Result<Arrived, String>> = Box::pin(std::future::ready(there));
+            there.shared()
+        }
+        None => stage(load),
+    }
+}
+
 /// A piece that is loaded by this future, which makes progress from now on.
 pub(super) fn stage(load: Later<'static, Result<Arrived, String>>) -> Stage {
     let task = tokio::spawn(load);

@@ -219,6 +219,15 @@ impl EngineService {
         answer.await.unwrap_or(0)
     }
 
+    /// As [`EngineService::forget`], before the next step, without waiting for the one under way.
+    pub async fn forget_soon(&self, generation: Generation) {
+        // Nobody hears the answer.
+        let (sender, _) = oneshot::channel();
+        if self.commands.send(Command::Forget(generation, sender)).await.is_ok() {
+            self.thread.unpark();
+        }
+    }
+
     /// Has work done on a thread of its own that takes only what all others leave, a piece at a time, and none while the
     /// engine computes: `piece` says whether there is more. For work that nobody waits for; ends with the engine.
     pub fn meanwhile(&self, name: &str, mut piece: impl FnMut() -> bool + Send + 'static) {
