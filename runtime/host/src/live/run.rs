@@ -116,6 +116,8 @@ async fn end(stopped: Result<(), Stop>, usage: Usage, line: &Line) -> Ending {
     match stopped {
         Ok(()) => Ending::Finished,
         Err(Stop::Gone) => Ending::Dropped,
+        // Code may see that nobody listens any more before this does, and fail of it.
+        Err(Stop::Failed(_)) if line.is_gone() => Ending::Dropped,
         Err(Stop::Failed(error)) => {
             line.fail(error.clone()).await;
             Ending::Failed(error)

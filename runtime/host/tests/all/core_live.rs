@@ -120,11 +120,12 @@ async fn three_functions_with_room_for_one_answer_as_alone() {
             assert_eq!(heard.text(), alone[name], "round {round}, function {name}");
             let (phases, cold) = heard.first.expect("a first token");
             seen.push(cold);
+            // A copy in host memory is the one that is used: it is there at once.
             let loads = phases.adapter_read + phases.adapter_load;
-            assert!(loads > Duration::ZERO, "round {round} {name}: {phases:?}");
+            assert_eq!(loads > Duration::ZERO, round == 0, "round {round} {name}: {phases:?}");
         }
     }
-    assert_eq!(seen, [Cold::Backbone, Cold::Disk, Cold::Disk, Cold::Host, Cold::Host, Cold::Host]);
+    assert_eq!(seen, [Cold::Backbone, Cold::Disk, Cold::Disk, Cold::Warm, Cold::Warm, Cold::Warm]);
     for row in ledger.rows() {
         if let LedgerRow::Request(row) = row {
             assert_eq!(row.phases_ns.iter().sum::<u64>(), row.ttft_ns, "phases are the whole");
