@@ -40,6 +40,8 @@ modules() { for path in "$adapters"/*; do printf '%s=%s\n' "$(basename "$path")"
 weights="$("$bin" --json backbone info "$model" | sed -n 's/.*"mapped_bytes": *\([0-9]*\).*/\1/p' | head -n 1)"
 mean="$(cat "$adapters"/*/adapter_model.safetensors | wc -c | awk -v n="$functions" '{ print int($1 / n) }')"
 device_mib="${DEVICE_MIB:-$(awk "BEGIN { print int(($weights + ${ROOM:-8} * $mean) / 1048576) + 1 + $kv_mib }")}"
+# The engine's pool is as large as what the budget leaves beside the weights: the core promises KV memory out of all of it.
+pool_mib="$(awk "BEGIN { print $device_mib - int($weights / 1048576) }")"
 
 reports=""; logs=""; run=1
 while [ "$run" -le "${RUNS:-3}" ]; do
@@ -47,7 +49,7 @@ while [ "$run" -le "${RUNS:-3}" ]; do
     # shellcheck disable=SC2046 # one module a word
     "$bin" serve --backbone "$model" --port 0 --policy "$policy" \
         --data-dir "$folder/data-$run" --event-log "$folder/decisions-$run.jsonl" \
-        --device-mib "$device_mib" --kv-mib "$kv_mib" \
+        --device-mib "$device_mib" --kv-mib "$pool_mib" \
         --artifact-root "$adapters" --lora-modules $(modules) \
         > "$folder/address-$run" 2> "$folder/host-$run.txt" &
     host=$!
