@@ -45,7 +45,7 @@ unsafe impl Send for KvPages {}
 // SAFETY: as above.
 unsafe impl Sync for KvPages {}
 
-/// The work of having all pages' memory from the system before a prompt needs it; see [`KvPages::ahead`].
+/// The work of having all pages' memory from the system before a prompt needs it; see [`super::Native::ahead`].
 #[derive(Debug)]
 pub struct Ahead {
     memory: Weak<MmapRaw>,
