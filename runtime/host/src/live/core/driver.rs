@@ -556,11 +556,6 @@ impl Driver {
             (None, Class::Kernel) => self.requests.values().filter_map(Request::lease).collect(),
             _ => Vec::new(),
         };
-        let reports = self.reports.clone();
-        if leaving.is_none() && held.is_empty() {
-            self.at_once.extend((bytes > Bytes::ZERO).then_some(Report::Evicted { device, bytes }));
-            return;
-        }
         let executors = self.executors.clone();
         let mut leave = Box::pin(async move {
             if let Some((stage, of)) = leaving {
@@ -570,16 +565,17 @@ impl Driver {
                 dead(&lease).await;
             }
         });
+        let told = (bytes > Bytes::ZERO).then_some(Report::Evicted { device, bytes });
         // Most have no user any more: their memory is free now.
         if leave.as_mut().now_or_never().is_some() {
-            self.at_once.extend((bytes > Bytes::ZERO).then_some(Report::Evicted { device, bytes }));
+            self.at_once.extend(told);
             return;
         }
+        let reports = self.reports.clone();
         tokio::spawn(async move {
             leave.await;
-            if bytes > Bytes::ZERO {
-                let _ = reports.send(Report::Evicted { device, bytes });
-            }
+            // The driver outlives its reports, or nobody listens any more.
+            told.into_iter().for_each(|report| drop(reports.send(report)));
         });
     }
 
