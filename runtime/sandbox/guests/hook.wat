@@ -68,8 +68,12 @@
     ;; e: ends before the fourth token.
     (if (i32.and (i32.eq (global.get $deed) (i32.const 101)) (i32.eq (global.get $seen) (i32.const 4))) (then
       (return (call $verdict (i32.const 4) (i32.const 0) (i32.const 0)))))
-    ;; l, t, m, c, s: loops, traps, takes memory, asks the clock, speaks.
+    ;; l, p, t, m, c, s: loops, fills memory for ever, traps, takes memory, asks the clock, speaks.
     (if (i32.eq (global.get $deed) (i32.const 108)) (then (loop $for_ever (br $for_ever))))
+    (if (i32.eq (global.get $deed) (i32.const 112)) (then
+      (loop $for_ever
+        (memory.fill (i32.const 65536) (i32.const 0) (i32.const 65536))
+        (br $for_ever))))
     (if (i32.eq (global.get $deed) (i32.const 116)) (then (unreachable)))
     (if (i32.eq (global.get $deed) (i32.const 109)) (then (drop (memory.grow (i32.const 60000)))))
     (if (i32.eq (global.get $deed) (i32.const 99)) (then (drop (call $now))))

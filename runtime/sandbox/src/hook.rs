@@ -17,11 +17,13 @@ use crate::sandbox::Inner;
 use crate::services::{Failure, Services, TokenHook, Verdict};
 use crate::ticker::Living;
 use crate::wasi::Wasi;
+use cpu_time::ThreadTime;
 use std::sync::Arc;
+use std::time::Duration;
 use wasmtime::component::{
     Component, ComponentExportIndex, InstancePre, Linker, ResourceTable, ResourceType, TypedFunc,
 };
-use wasmtime::{Engine, PoolConcurrencyLimitError, Store, StoreContextMut, Trap};
+use wasmtime::{Engine, PoolConcurrencyLimitError, Store, StoreContextMut, Trap, UpdateDeadline};
 use wasmtime_wasi_http::{
     RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
@@ -29,8 +31,9 @@ use wasmtime_wasi_http::{
 /// Fuel for instantiating and for `begin`, as a multiple of that for one token: a large toolchain prepares itself there.
 const BEGIN_TOKENS: u64 = 100;
 
-/// Ticks of the epoch a hook may see in one call. Fuel ends it long before; this ends what spends none.
-const TICKS_MAX: u64 = 25;
+/// Time on a processor that a hook may take in one call. Fuel ends it long before; this ends what spends little of it, as filling
+/// memory does. Time of the clock is no measure: a server whose cores are taken does not let the engine's thread run for as long.
+const CPU_MAX: Duration = Duration::from_millis(50);
 
 /// WASI's way of waiting, which a hook has not.
 const POLL: &str = "wasi:io/poll@0.2.12";
@@ -44,6 +47,8 @@ pub(crate) struct HookCall {
     pub(crate) wasi: Wasi,
     http: WasiHttpCtx,
     nowhere: Nowhere,
+    /// What its thread had computed at the first tick of this call, which few calls see.
+    since: Option<Duration>,
     _living: Living,
 }
 
@@ -203,17 +208,29 @@ fn store(sandbox: &Inner, rules: &Rules, log: HookLog) -> Store<HookCall> {
         table: ResourceTable::new(),
         http: WasiHttpCtx::new(),
         nowhere: Nowhere,
+        since: None,
         _living: sandbox.ticker.guest(),
     };
     let mut store = Store::new(&sandbox.engine, call);
     store.limiter(|call| &mut call.room);
     store.set_hostcall_fuel(rules.limits.memory_bytes);
-    store.epoch_deadline_trap();
+    store.epoch_deadline_callback(on_tick);
     store
 }
 
+/// Ends a hook that has computed for too long. It runs on one thread from [`refill`] to its return.
+fn on_tick(mut store: StoreContextMut<'_, HookCall>) -> wasmtime::Result<UpdateDeadline> {
+    let now = ThreadTime::now().as_duration();
+    let since = *store.data_mut().since.get_or_insert(now);
+    if now.saturating_sub(since) >= CPU_MAX {
+        return Err(Trap::Interrupt.into());
+    }
+    Ok(UpdateDeadline::Continue(1))
+}
+
 fn refill(store: &mut Store<HookCall>, fuel: u64) -> wasmtime::Result<()> {
-    store.set_epoch_deadline(TICKS_MAX);
+    store.data_mut().since = None;
+    store.set_epoch_deadline(1);
     store.set_fuel(fuel)
 }
 
@@ -256,7 +273,9 @@ fn failure(error: &wasmtime::Error) -> Failure {
         Some(Trap::OutOfFuel) => {
             ("hook_fuel", "it used its budget for one token; do less or raise `hook_fuel`".to_owned())
         }
-        Some(Trap::Interrupt) => ("hook_deadline", "it took too long".to_owned()),
+        Some(Trap::Interrupt) => {
+            ("hook_deadline", format!("it computed for {} ms for one token", CPU_MAX.as_millis()))
+        }
         Some(Trap::StackOverflow) => ("hook_stack", "it used up its stack".to_owned()),
         Some(trap) => ("hook_trap", trap.to_string()),
         None => ("hook_trap", format!("{:#}", error.root_cause())),

@@ -2,8 +2,9 @@
 
 use crate::bed::{Bed, call, code, grants, limits, load};
 use crate::guests::{hook, script};
-use coldframe_sandbox::services::{TokenHook, Verdict};
-use coldframe_sandbox::{Function, World};
+use coldframe_sandbox::services::{Failure, TokenHook, Verdict};
+use coldframe_sandbox::{Function, Limits, World};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 async fn hooked(context: &str) -> (Function, Box<dyn TokenHook>) {
     let function = load(hook(), limits(), grants()).await;
@@ -64,6 +65,36 @@ async fn a_hook_that_does_more_than_it_may_ends_its_generation_by_name() {
     let (_, mut clock) = hooked("c").await;
     let failure = clock.before_token(None, "text").expect_err("it fails");
     assert!(failure.message.contains("coldframe:function/clock@0.1.0"), "{failure}");
+}
+
+async fn failure_with(hook_fuel: u64, context: &str) -> Failure {
+    let function = load(hook(), Limits { hook_fuel, ..limits() }, grants()).await;
+    let mut begun = function.hook(context, Bed::new()).expect("a hook").expect("it begins");
+    begun.before_token(None, "").expect_err("it never returns")
+}
+
+#[tokio::test]
+async fn a_hook_that_computes_and_spends_little_fuel_is_ended_too() {
+    let failure = failure_with(u64::MAX / 200, "p").await;
+    assert_eq!(failure.code, "hook_deadline", "{failure}");
+}
+
+#[tokio::test]
+async fn a_hook_is_not_ended_for_waiting_for_a_core() {
+    // Some 16 ms of work, where forty threads want the cores: hundreds of milliseconds of the clock on most machines.
+    let over = AtomicBool::new(false);
+    let spin = || while !over.load(Ordering::Relaxed) {};
+    let failure = std::thread::scope(|scope| {
+        for _ in 0..40 {
+            scope.spawn(spin);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let hook = scope.spawn(move || runtime.block_on(failure_with(20_000_000, "l")));
+        let failure = hook.join();
+        over.store(true, Ordering::Relaxed);
+        failure.expect("the hook's thread ends")
+    });
+    assert_eq!(failure.code, "hook_fuel", "{failure}");
 }
 
 #[tokio::test]
