@@ -55,8 +55,10 @@ pub struct Case {
 /// What a case runs.
 #[derive(Debug, Clone)]
 pub enum Work {
-    /// One prompt of so many tokens, to its first token.
+    /// One prompt of so many tokens, always the same, to its first token.
     Prefill(usize),
+    /// This prompt, to its first token.
+    First(Vec<u32>),
     /// So many steps for each group of sequences, one group after the other; a sequence's entry is its adapter.
     Decode { groups: Vec<Vec<Option<usize>>>, steps: usize },
 }
@@ -105,14 +107,8 @@ pub fn measure(
 /// Tokens a second.
 pub fn run(engine: &mut Engine, work: &Work, adapters: &[Arc<Adapter>]) -> Result<f64> {
     match work {
-        Work::Prefill(tokens) => {
-            engine.submit(request(engine, *tokens, Some(1), None))?;
-            let start = Instant::now();
-            while !engine.is_idle() {
-                engine.step()?;
-            }
-            Ok(*tokens as f64 / start.elapsed().as_secs_f64())
-        }
+        Work::Prefill(tokens) => prefill(engine, request(engine, *tokens, Some(1), None)),
+        Work::First(prompt) => prefill(engine, asked(prompt.clone(), Some(1), None)),
         Work::Decode { groups, steps } => {
             let (mut tokens, mut seconds) = (0, 0.0);
             for group in groups {
@@ -124,6 +120,17 @@ pub fn run(engine: &mut Engine, work: &Work, adapters: &[Arc<Adapter>]) -> Resul
             Ok(tokens as f64 / seconds)
         }
     }
+}
+
+/// Tokens a second of a prompt, to its first token.
+fn prefill(engine: &mut Engine, request: Request) -> Result<f64> {
+    let tokens = request.prompt.len();
+    engine.submit(request)?;
+    let start = Instant::now();
+    while !engine.is_idle() {
+        engine.step()?;
+    }
+    Ok(tokens as f64 / start.elapsed().as_secs_f64())
 }
 
 /// Tokens and seconds of `steps` steps in which every sequence of the group decodes.
@@ -166,6 +173,10 @@ pub fn request(
     // Ordinary tokens, far from a vocabulary's special ones at its start.
     let vocab = engine.config().vocab as u32;
     let prompt = (0..tokens as u32).map(|i| vocab / 8 + i * 37 % (vocab / 2)).collect();
+    asked(prompt, max_tokens, adapter)
+}
+
+fn asked(prompt: Vec<u32>, max_tokens: Option<usize>, adapter: Option<Arc<Adapter>>) -> Request {
     Request {
         tenant: TenantId(0),
         adapter,

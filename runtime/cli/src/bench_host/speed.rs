@@ -11,10 +11,14 @@ use super::server::Server;
 use super::streams::{self, Stream};
 use super::{Bench, Figures};
 use crate::bench_backbone::adapters::write_all;
-use crate::bench_backbone::speed::{self as alone, Work, run, settled};
+use crate::bench_backbone::speed::{Work, run, settled};
+use crate::opened::{BackboneArg, Opened};
 use crate::ui::print;
 use anyhow::{Context, Result, ensure};
-use coldframe_backbone::engine::Engine;
+use coldframe_backbone::engine::{Engine, EngineOptions};
+use coldframe_backbone::executor::Executor;
+use coldframe_backbone::kv::Budget;
+use coldframe_backbone::native::{Native, NativeOptions};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -57,9 +61,9 @@ pub fn measure(bench: &Bench<'_>, figures: &mut Figures) -> Result<()> {
     let vocab = config.vocab as u32;
     let folders = write_all(config, &adapters, STREAMS)?;
     let loaded = folders.iter().map(|folder| opened.adapter(folder, bench.ui)).collect::<Result<Vec<_>>>()?;
-    let tokens = STREAMS * (DECODE_PROMPT + STEPS + MORE) + PREFILL;
-    let mut engine = alone::engine(&bench.args.model, &opened, tokens, PREFILL, STREAMS)?;
-    let server = Server::start(&bench.settings(&home.path().join("data"), &[&adapters]))?;
+    let settings = bench.settings(&home.path().join("data"), &[&adapters]);
+    let mut engine = engine_like(&bench.args.model, &opened, settings.kv_mib)?;
+    let server = Server::start(&settings)?;
     let client = Client::new(&server.url);
     for (index, folder) in folders.iter().enumerate() {
         client.register(&name(index), folder)?;
@@ -85,6 +89,18 @@ pub fn measure(bench: &Bench<'_>, figures: &mut Figures) -> Result<()> {
     tell_all(&pairs, figures)
 }
 
+/// An engine as the server has it: as many pages, whose memory it has already, and in which it finds prompts again. Neither
+/// meets a prompt twice.
+fn engine_like(model: &BackboneArg, opened: &Opened, kv_mib: u64) -> Result<Engine> {
+    let native =
+        |threads, pages| Native::new(opened.pack.clone(), NativeOptions { threads, pages, kv: model.kv() });
+    let pages = Budget { total: kv_mib << 20, adapters: 0 }.pages(native(1, 1)?.page_bytes())?;
+    let native = native(model.threads(), pages as usize)?;
+    let mut ahead = native.ahead();
+    while ahead.more() {}
+    Ok(Engine::new(Box::new(native), EngineOptions::default())?)
+}
+
 /// Asks the engine alone and the host in turns; the first turn of both warms up.
 fn in_turns(
     bench: &Bench<'_>,
@@ -103,7 +119,7 @@ fn in_turns(
         for call in 0..ALONE {
             bench.ui.check()?;
             let prompt = prompt(vocab, PREFILL, seed + 500 + call);
-            let tokens_s = engine(Work::Prefill(PREFILL))?;
+            let tokens_s = engine(Work::First(prompt.clone()))?;
             pairs.engine_ttft_ms.push(PREFILL as f64 / tokens_s * 1e3);
             pairs.host_ttft_ms.push(client.complete(super::server::BASE, &prompt, 1).answered()?.ttft_ms());
         }

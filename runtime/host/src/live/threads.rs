@@ -31,8 +31,8 @@ pub fn answering() {
     ask(NICE, TURN_NS);
 }
 
-/// Makes the calling thread one that takes only what all others leave: for work that nobody waits for, and for a benchmark's
-/// callers that stand for another machine's.
+/// Makes the calling thread one that takes only what all others leave: for a benchmark's callers that stand for another
+/// machine's. Not for work of the host's own: it may hold locks that others wait for.
 pub fn idling() {
     ask(19, 0);
 }

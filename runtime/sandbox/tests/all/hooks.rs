@@ -83,7 +83,11 @@ async fn a_hook_that_computes_and_spends_little_fuel_is_ended_too() {
 async fn a_hook_is_not_ended_for_waiting_for_a_core() {
     // Some 16 ms of work, where forty threads want the cores: hundreds of milliseconds of the clock on most machines.
     let over = AtomicBool::new(false);
-    let spin = || while !over.load(Ordering::Relaxed) {};
+    let spin = || {
+        while !over.load(Ordering::Relaxed) {
+            std::hint::spin_loop();
+        }
+    };
     let failure = std::thread::scope(|scope| {
         for _ in 0..40 {
             scope.spawn(spin);

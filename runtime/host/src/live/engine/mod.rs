@@ -12,7 +12,6 @@ mod report;
 pub use meter::{Meter, Used};
 pub use report::{Observer, Part, Snapshot, StepReport, Unobserved};
 
-use super::threads::idling;
 use coldframe_backbone::adapter::{Adapter, Generation};
 use coldframe_backbone::engine::{Engine, Reason, Spoken, Usage, Voice};
 use coldframe_backbone::error::Error;
@@ -31,6 +30,9 @@ const EVENTS_A_CHOICE: usize = 4;
 
 /// How long [`EngineService::meanwhile`] waits before it looks again whether the engine computes.
 const MEANWHILE: Duration = Duration::from_millis(10);
+
+/// Rests between two of its pieces, in times of a piece: it takes a fifth of a core at most. Arbitrary.
+const RESTS: u32 = 4;
 
 /// Settings of the service.
 #[derive(Debug, Clone)]
@@ -228,18 +230,22 @@ impl EngineService {
         }
     }
 
-    /// Has work done on a thread of its own that takes only what all others leave, a piece at a time, and none while the
-    /// engine computes: `piece` says whether there is more. For work that nobody waits for; ends with the engine.
+    /// Has work done on a thread of its own, a piece at a time with rests in between, and none while the engine computes:
+    /// `piece` says whether there is more. For work that nobody waits for; ends with the engine. The thread has the usual weight:
+    /// a piece may hold locks of the whole process, which one that gets no core would not give back.
     pub fn meanwhile(&self, name: &str, mut piece: impl FnMut() -> bool + Send + 'static) {
         let shared = self.shared.clone();
         let work = move || {
-            idling();
-            while !shared.closing.load(Ordering::SeqCst) {
+            while !shared.closing.load(Ordering::SeqCst) && shared.fence.get().is_none() {
                 if shared.busy.load(Ordering::SeqCst) {
                     std::thread::sleep(MEANWHILE);
-                } else if !piece() {
+                    continue;
+                }
+                let begun = Instant::now();
+                if !piece() {
                     return;
                 }
+                std::thread::sleep(begun.elapsed() * RESTS);
             }
         };
         // Nothing depends on it.
