@@ -1,14 +1,13 @@
 //! `coldframe calibrate`: this machine, measured with the real runtime, as a hardware profile for the simulator.
 //!
-//! `steps` runs the engine, `loads` brings artifacts in from disk and from memory, `bandwidth` reads and copies; `pace` looks
-//! how fast the machine is meanwhile. What is fitted and how the file looks is the simulator's business (`coldframe_simulator::calibrate`).
+//! `steps` runs the engine, `loads` brings artifacts in from disk and from memory, `bandwidth` reads and copies. What is
+//! fitted and how the file looks is the simulator's business (`coldframe_simulator::calibrate`).
 
 mod bandwidth;
 mod cache;
 #[cfg(feature = "sandbox")]
 mod code;
 mod loads;
-mod pace;
 #[cfg(feature = "host")]
 mod serving;
 mod steps;
@@ -22,7 +21,6 @@ use coldframe_backbone::adapter::BaseWeights;
 use coldframe_backbone::engine::EngineOptions;
 use coldframe_simulator::calibrate::{self as sim, Derived, Measured, Shape};
 use coldframe_simulator::profile::EngineRules;
-use pace::{Kind, Pace};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -129,43 +127,24 @@ fn measure(args: &CalibrateArgs, out: &Path, ui: &Ui) -> Result<Measured> {
     #[cfg(not(feature = "sandbox"))]
     let sandbox = None;
     ui.say("steps");
-    let mut pace = Pace::default();
-    let (mut steps, device) = steps::measure(args, &opened, scratch.path(), rounds, &mut pace, ui)?;
+    let (steps, device) = steps::measure(args, &opened, scratch.path(), rounds, ui)?;
     #[cfg(feature = "host")]
     let served = {
         ui.say("steps and first tokens behind a server");
         let batches: &[usize] = if args.quick { &[1, 4, 12] } else { &[1, 2, 4, 8, 16, 24, 32] };
-        serving::measure(&args.model, &opened, batches, scratch.path(), rounds, &mut pace, ui)?
+        serving::measure(&args.model, opened.pack.config(), batches, scratch.path(), rounds, ui)?
     };
     #[cfg(feature = "host")]
-    let (mut serving, mut firsts, served_loads) = (served.steps, served.firsts, served.loads);
+    let (serving, firsts, served_loads) = (served.steps, served.firsts, served.loads);
     #[cfg(not(feature = "host"))]
-    let (mut serving, mut firsts, served_loads): (Vec<sim::ServingPoint>, Vec<sim::FirstPoint>, _) =
-        Default::default();
-    let at_mean = |kind, ns: &mut u64| *ns = (*ns as f64 * pace.mean(kind)) as u64;
-    for point in &mut steps {
-        let kind = if point.prompt > 0 { Kind::Prompt } else { Kind::Decode };
-        at_mean(kind, &mut point.device_ns);
-        at_mean(kind, &mut point.host_ns);
-    }
-    serving.iter_mut().for_each(|point| at_mean(Kind::Decode, &mut point.step_ns));
-    firsts.iter_mut().for_each(|point| at_mean(Kind::Prompt, &mut point.ttft_ns));
+    let (serving, firsts, served_loads) = (Vec::new(), Vec::new(), Vec::new());
     let page_tokens = coldframe_backbone::executor::PAGE_TOKENS as u64;
     let shape = shape(&opened, device.page_bytes / page_tokens, context_bytes);
     let machine = machine(args, rounds, &device.name)?;
-    let mut notes = BTreeMap::from([
+    let notes = BTreeMap::from([
         ("model".to_owned(), opened.path.file_name().unwrap_or_default().to_string_lossy().into_owned()),
         ("mode".to_owned(), if args.quick { "quick" } else { "full" }.to_owned()),
     ]);
-    for (kind, name) in [(Kind::Prompt, "prompt"), (Kind::Decode, "decode")] {
-        if let Some((fast, slow)) = pace.spread(kind) {
-            let told = format!(
-                "one and the same took {fast:.2} to {slow:.2} of its mean time (a tenth at either end aside)"
-            );
-            ui.say(&format!("{name}: {told}"));
-            notes.insert(format!("pace_{name}"), told);
-        }
-    }
     Ok(Measured {
         machine,
         shape,

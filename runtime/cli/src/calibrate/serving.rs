@@ -1,15 +1,13 @@
 //! What serving costs beside the engine: a real server over HTTP, streams at once, the time of a step as their readers
 //! see it, and the first token of a request that comes while others speak, of an adapter in place and of one that is loaded.
-//! On a CPU the server, its readers, loads and the engine share the same cores, so it is no small part. Steps
-//! and first tokens are told at the pace of their kind's first look ([`super::pace`]), taken while the server rests.
+//! On a CPU the server, its readers, loads and the engine share the same cores, so it is no small part.
 
 use super::loads::MODULES;
-use super::pace::{Kind, Pace, Yardstick};
 use crate::bench_backbone::adapters::write;
 use crate::bench_host::client::{Client, Told};
 use crate::bench_host::numbers::{Random, mean, median, prompt};
 use crate::bench_host::server::{Server, Settings};
-use crate::opened::{BackboneArg, Opened};
+use crate::opened::BackboneArg;
 use crate::ui::Ui;
 use anyhow::{Context, Result, anyhow, ensure};
 use coldframe_backbone::model::ModelConfig;
@@ -50,14 +48,12 @@ pub struct Served {
 /// Measures with these numbers of streams, and first tokens and loads beside some.
 pub fn measure(
     model: &BackboneArg,
-    opened: &Opened,
+    config: &ModelConfig,
     batches: &[usize],
     scratch: &Path,
     rounds: u32,
-    pace: &mut Pace,
     ui: &Ui,
 ) -> Result<Served> {
-    let config = opened.checkpoint.config();
     let vocab = config.vocab as u32;
     let name = match Path::new(&model.backbone).exists() {
         true => std::path::absolute(&model.backbone)?.display().to_string(),
@@ -71,18 +67,16 @@ pub fn measure(
     let client = Client::new(&server.url);
     let most = batches.iter().map(|&rows| rows as u64).chain(BESIDE.map(|rows| rows + 1)).max().unwrap_or(0);
     let adapter_bytes = register(&client, config, &adapters, most)?;
-    let mut yardstick = Yardstick::new(model, opened)?;
     let mut seen = vec![Vec::new(); batches.len()];
     let mut seed = 0;
     for round in 0..=rounds {
         for (n, &rows) in batches.iter().enumerate() {
             ui.check()?;
             seed += rows as u64;
-            let factor = yardstick.look(Kind::Decode, pace)?;
             let step = streams(&client, vocab, rows, seed)?;
             // The first round warms up.
             if round > 0 {
-                seen[n].push(step * factor);
+                seen[n].push(step);
             }
         }
     }
@@ -93,8 +87,7 @@ pub fn measure(
         step_ns: median(steps) as u64,
     };
     let steps = batches.iter().zip(&seen).map(point).collect();
-    let firsts =
-        firsts(&client, vocab, adapter_bytes, rounds, &mut || yardstick.look(Kind::Prompt, pace), ui)?;
+    let firsts = firsts(&client, vocab, adapter_bytes, rounds, ui)?;
     Ok(Served { steps, firsts, loads: loads(&client, config, &adapters, rounds, ui)? })
 }
 
@@ -109,28 +102,20 @@ fn register(client: &Client, config: &ModelConfig, folder: &Path, most: u64) -> 
 }
 
 /// First tokens of requests beside streams, each under an adapter of its own.
-fn firsts(
-    client: &Client,
-    vocab: u32,
-    adapter_bytes: u64,
-    rounds: u32,
-    look: &mut dyn FnMut() -> Result<f64>,
-    ui: &Ui,
-) -> Result<Vec<FirstPoint>> {
+fn firsts(client: &Client, vocab: u32, adapter_bytes: u64, rounds: u32, ui: &Ui) -> Result<Vec<FirstPoint>> {
     let mut kinds: Vec<(u64, usize, Vec<f64>)> =
         BESIDE.iter().flat_map(|&rows| PROMPTS.map(|tokens| (rows, tokens, Vec::new()))).collect();
     let mut random = Random(7);
     for round in 0..=rounds {
         for (rows, tokens, seen) in &mut kinds {
             ui.check()?;
-            let factor = look()?;
             let found = beside(client, vocab, *rows, &mut random, |random| {
                 let prompt = prompt(vocab, *tokens, random.next());
                 Ok(client.complete(&adapter(0), &prompt, 1).answered()?.ttft.as_nanos() as f64)
             })?;
             // The first round warms up.
             if round > 0 {
-                seen.extend(found.into_iter().map(|ns| ns * factor));
+                seen.extend(found);
             }
         }
     }

@@ -1,11 +1,9 @@
 //! Steps of the real engine: prompts by length, decode by batch, context and adapters, prompts beside decode rows.
 //!
-//! The cases are interleaved, round by round, so that a busy moment of the machine does not fall on one of them alone,
-//! and told at the pace of their kind's first look ([`super::pace`]).
+//! The cases are interleaved, round by round, so that a busy moment of the machine does not fall on one of them alone.
 
 use super::CalibrateArgs;
 use super::loads::{MODULES, median};
-use super::pace::{Kind, Pace};
 use crate::bench_backbone::adapters::write;
 use crate::bench_backbone::speed::{engine, first, request, settled};
 use crate::opened::Opened;
@@ -43,19 +41,12 @@ struct Case {
     adapters: usize,
 }
 
-impl Case {
-    fn kind(&self) -> Kind {
-        if self.prompt > 0 { Kind::Prompt } else { Kind::Decode }
-    }
-}
-
 /// Measures every case.
 pub fn measure(
     args: &CalibrateArgs,
     opened: &Opened,
     scratch: &Path,
     rounds: u32,
-    pace: &mut Pace,
     ui: &Ui,
 ) -> Result<(Vec<StepPoint>, Device)> {
     let cases = cases(args, opened.pack.config().context);
@@ -72,13 +63,11 @@ pub fn measure(
                 bar.set_position(
                     ((round * cases.len() + n) * 1000 / ((rounds as usize + 1) * cases.len())) as u64,
                 );
+                let stats = run(engine, case, &adapters)?;
                 // The first round warms caches and branch predictors up.
-                if round == 0 {
-                    run(engine, case, &adapters)?;
-                    continue;
+                if round > 0 {
+                    seen[n].extend(stats);
                 }
-                let factor = pace.look(case.kind(), engine)?;
-                seen[n].extend(run(engine, case, &adapters)?.into_iter().map(|stats| at(stats, factor)));
             }
         }
         Ok(())
@@ -170,12 +159,6 @@ fn prompt(
         case.rows
     );
     Ok(stats)
-}
-
-/// A step's times at another pace.
-fn at(stats: StepStats, factor: f64) -> StepStats {
-    let scaled = |ns: u64| (ns as f64 * factor) as u64;
-    StepStats { executor_ns: scaled(stats.executor_ns), step_ns: scaled(stats.step_ns), ..stats }
 }
 
 fn point(case: &Case, stats: &[StepStats], adapters: &[Arc<Adapter>]) -> StepPoint {
