@@ -274,7 +274,7 @@ fn failure(error: &wasmtime::Error) -> Failure {
             ("hook_fuel", "it used its budget for one token; do less or raise `hook_fuel`".to_owned())
         }
         Some(Trap::Interrupt) => {
-            ("hook_deadline", format!("it computed for {} ms for one token", CPU_MAX.as_millis()))
+            ("hook_deadline", format!("it computed for {} ms in one call", CPU_MAX.as_millis()))
         }
         Some(Trap::StackOverflow) => ("hook_stack", "it used up its stack".to_owned()),
         Some(trap) => ("hook_trap", trap.to_string()),

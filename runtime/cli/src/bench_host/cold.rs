@@ -96,7 +96,8 @@ fn restarts(
         cold = first.cold;
     }
     print(&format!(
-        "after kill -9, {RESTARTS} times: ready in {:.0} ms, first call ({cold}) {:.2} x warm (medians), {:.2} x at most\n",
+        "after kill -9, {} times: ready in {:.0} ms, first call ({cold}) {:.2} x warm (medians), {:.2} x at most\n",
+        ratios.len(),
         median(&ready),
         median(&ratios),
         quantile(&ratios, 1.0)
