@@ -12,7 +12,7 @@ usage() {
     echo "  sandbox-peers  a component of wasi:http under our server and under wasmtime serve (built from crates.io); needs wrk"
     echo "  host      the host's promises, on servers of its own (--minutes 10 --kill-rounds 500 for the full ones)"
     echo "  fidelity  the simulator beside the host: calibration, three classes of traces, two policies, three live runs each"
-    echo "            (POLICIES, CLASSES, FUNCTIONS, RUNS, SPAN, RATE: see the script; results in target/fidelity)"
+    echo "            (POLICIES, CLASSES, FUNCTIONS, RUNS, SPAN, RATE, PROFILE: see the script; results in target/fidelity)"
     echo "  host-peers  first tokens on an adapter from disk in llama.cpp (installs it into target/peers), in one process"
     echo "peers and backbone: COLDFRAME_ADAPTERS names the folder of PEFT adapters to make 16 of (default:"
     echo "  functions/adapters), COLDFRAME_PEERS the peers to install (default: llamacpp torch mistralrs),"
@@ -67,11 +67,15 @@ case "$name" in
         [ -e "$model" ] || "$coldframe" backbone pull "$model" >&2
         home="${FIDELITY_HOME:-${CARGO_TARGET_DIR:-target}/fidelity}"
         mkdir -p "$home"
-        # A machine's price only scales the bill; its error is the same for any.
-        [ -e "$home/profile.toml" ] || "$coldframe" calibrate --backbone "$model" --price-per-hour 0.10 \
-            --out "$home/profile.toml" --html "$home/profile.html" >&2
-        results=""
+        export COLDFRAME="$coldframe" COLDFRAME_MODEL="$model"
+        # A machine that is shared with others has fast and slow minutes: it is calibrated before each class of traces, and
+        # the profile is of all these runs. A machine's price only scales the bill; its error is the same for any.
+        profile="${PROFILE:-$home/profile.toml}"
+        [ -n "${PROFILE:-}" ] || rm -f "$home/points.jsonl"
+        pairs=""
         for class in ${CLASSES:-predictable normal bursty}; do
+            [ -n "${PROFILE:-}" ] || "$coldframe" calibrate --backbone "$model" --price-per-hour 0.10 --rounds 3 \
+                --points "$home/points.jsonl" --out "$profile" --html "$home/profile.html" >&2
             # CoV of each function's gaps; calls a second; for how long. A burst of 20 calls takes what two calls a second do.
             case "$class" in
                 predictable) cov=0.5; rate=2; span=90s ;;
@@ -79,15 +83,17 @@ case "$name" in
                 bursty) cov=5; rate=1; span=2m ;;
                 *) echo "bench.sh: CLASSES are predictable, normal and bursty, not $class" >&2; exit 2 ;;
             esac
-            trace="$home/$class.csv"
             "$coldframe" --quiet trace generate zipf --functions "${FUNCTIONS:-30}" --rate "${RATE:-$rate}" --cov "$cov" \
-                --span "${SPAN:-$span}" --lengths gsm8k -o "$trace" >&2
+                --span "${SPAN:-$span}" --lengths gsm8k -o "$home/$class.csv" >&2
             for policy in ${POLICIES:-coldframe serverlesslora}; do
-                into="$home/$class-$policy"
-                COLDFRAME="$coldframe" COLDFRAME_MODEL="$model" POLICY="$policy" \
-                    scripts/fidelity.sh "$home/profile.toml" "$trace" "$into" >&2
-                results="$results $into/fidelity.json"
+                ONLY=live POLICY="$policy" scripts/fidelity.sh "$profile" "$home/$class.csv" "$home/$class-$policy" >&2
+                pairs="$pairs $class-$policy"
             done
+        done
+        results=""
+        for pair in $pairs; do
+            ONLY=compare POLICY="${pair#*-}" scripts/fidelity.sh "$profile" "$home/${pair%%-*}.csv" "$home/$pair" >&2
+            results="$results $home/$pair/fidelity.json"
         done
         # shellcheck disable=SC2086 # a list of files
         exec "$coldframe" fidelity-table $results

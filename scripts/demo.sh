@@ -1,6 +1,6 @@
 #!/bin/sh
 # The main job, from nothing: a server on one small model, three functions registered with curl (one with code), called
-# with the official OpenAI clients for Python and JavaScript, what they cost; then a trace under four policies, with a
+# with the official OpenAI clients for Python and JavaScript, what they cost; then a trace under five policies, with a
 # table and a page with plots in out/demo.html. What cannot be had (the model, a client) is named and left out.
 set -eu
 cd "$(dirname "$0")/.."
@@ -94,8 +94,8 @@ else
     echo "the model could not be had: the demo goes on with the replay"
 fi
 
-say "the same decisions, simulated: a trace under four policies"
+say "the same decisions, simulated: a trace under five policies"
 "$coldframe" replay --trace traces/samples/demo-bursty.csv.gz \
-    --policy vllm,serverlessllm,instainfer,serverlesslora --gpu l40s --workers 8 \
+    --policy vllm,serverlessllm,instainfer,serverlesslora,coldframe --gpu l40s --workers 8 \
     --html out/demo.html --out out/demo.json "$@"
 echo "open $(pwd)/out/demo.html in a browser; the numbers are in out/demo.json"

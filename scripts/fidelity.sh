@@ -1,11 +1,12 @@
 #!/bin/sh
 # The simulator beside the host: scripts/fidelity.sh PROFILE.toml TRACE FOLDER. Starts the host anew for each run, sends
-# it the trace, then compares all runs with one simulation. The last line on stdout is one JSON object.
+# it the trace, then compares each run with its simulation. The last line on stdout is one JSON object.
 #   COLDFRAME_MODEL   the model (default: smollm2-135m-instruct)
 #   POLICY            the host's policy (default: coldframe)
 #   FUNCTIONS         functions to register, each with an adapter of its own (default: 30)
 #   ROOM              adapters that memory has room for, beside KV_MIB MiB of KV pages (default: 8 and 192)
 #   RUNS              live runs (default: 3)
+#   ONLY              live: the runs alone, no profile needed yet; compare: the comparison of the runs that lie in FOLDER
 set -eu
 here="$(cd "$(dirname "$0")/.." && pwd)"
 [ "$#" -eq 3 ] || { echo "usage: scripts/fidelity.sh PROFILE.toml TRACE FOLDER" >&2; exit 2; }
@@ -43,8 +44,8 @@ device_mib="${DEVICE_MIB:-$(awk "BEGIN { print int(($weights + ${ROOM:-8} * $mea
 # The engine's pool is as large as what the budget leaves beside the weights: the core promises KV memory out of all of it.
 pool_mib="$(awk "BEGIN { print $device_mib - int($weights / 1048576) }")"
 
-reports=""; logs=""; run=1
-while [ "$run" -le "${RUNS:-3}" ]; do
+run=1
+while [ "${ONLY:-}" != compare ] && [ "$run" -le "${RUNS:-3}" ]; do
     rm -rf "$folder/data-$run" "$folder/decisions-$run.jsonl" "$folder/address-$run"
     # shellcheck disable=SC2046 # one module a word
     "$bin" serve --backbone "$model" --port 0 --policy "$policy" \
@@ -63,6 +64,11 @@ while [ "$run" -le "${RUNS:-3}" ]; do
     kill "$host"
     wait "$host" || true
     rm -rf "$folder/data-$run"
+    run=$((run + 1))
+done
+[ "${ONLY:-}" != live ] || exit 0
+reports=""; logs=""; run=1
+while [ "$run" -le "${RUNS:-3}" ]; do
     reports="$reports --live-report $folder/live-$run.json"; logs="$logs --host-log $folder/decisions-$run.jsonl"
     run=$((run + 1))
 done

@@ -40,7 +40,7 @@ pub struct WhatifArgs {
         long,
         short,
         value_delimiter = ',',
-        default_value = "vllm,serverlessllm,instainfer,serverlesslora"
+        default_value = "vllm,serverlessllm,instainfer,serverlesslora,coldframe"
     )]
     policy: Vec<String>,
     /// Policy the others are measured against

@@ -1,10 +1,12 @@
-//! What a calibration measured: plain numbers, each the median of its rounds.
+//! What a calibration measured: plain numbers, each the median of its rounds. They can be written down and read again, so
+//! that a calibration can be made of several runs ([`super::mean`]).
 
 use crate::profile::EngineRules;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The machine and the run, for the `source` lines.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
     /// Name of the profile, e.g. `this-machine`.
     pub name: String,
@@ -18,14 +20,26 @@ pub struct Machine {
     pub device_bytes: u64,
     /// Host memory, bytes.
     pub host_bytes: u64,
-    /// Rounds of every measurement.
+    /// Rounds of every measurement in a run.
     pub rounds: u32,
+    /// Runs at different times, of which this is the mean; 0 and 1 are one run.
+    pub runs: u32,
     /// Price of the machine, 10^-9 dollars a second, where the user gave one.
     pub price_nano_usd_per_s: Option<u64>,
 }
 
+impl Machine {
+    /// How often each number was measured, in words.
+    pub fn how_often(&self) -> String {
+        match self.runs {
+            0 | 1 => format!("medians of {} rounds", self.rounds),
+            runs => format!("means of {runs} runs, in each the median of {} rounds", self.rounds),
+        }
+    }
+}
+
 /// Shape of the model as the runtime holds it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Shape {
     /// Its name.
     pub name: String,
@@ -44,7 +58,7 @@ pub struct Shape {
 }
 
 /// One kind of step, measured.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepPoint {
     /// Prompt tokens in it (whole prompts: nothing before them).
     pub prompt: u64,
@@ -63,7 +77,7 @@ pub struct StepPoint {
 }
 
 /// Decode steps behind a server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServingPoint {
     /// Streams at once, each under an adapter of its own.
     pub rows: u64,
@@ -89,7 +103,7 @@ impl ServingPoint {
 }
 
 /// First tokens behind a server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FirstPoint {
     /// Streams that speak meanwhile, each under an adapter.
     pub rows: u64,
@@ -104,7 +118,7 @@ pub struct FirstPoint {
 }
 
 /// Loads of an adapter behind a server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServedLoad {
     /// Streams that speak meanwhile.
     pub rows: u64,
@@ -115,7 +129,7 @@ pub struct ServedLoad {
 }
 
 /// Which load of an adapter stands for one from disk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Files {
     /// Its files are in the page cache, as on a host with memory to spare.
     #[default]
@@ -125,7 +139,7 @@ pub enum Files {
 }
 
 /// An adapter's load.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdapterLoad {
     /// Its rank, on q, k, v and o.
     pub rank: u32,
@@ -140,7 +154,7 @@ pub struct AdapterLoad {
 }
 
 /// The backbone's load.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackboneLoad {
     /// Bytes mapped.
     pub bytes: u64,
@@ -155,7 +169,7 @@ pub struct BackboneLoad {
 }
 
 /// Bandwidths, bytes per second.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bandwidths {
     /// One reader of a file that is not in memory.
     pub disk_alone: Option<u64>,
@@ -172,7 +186,7 @@ pub struct Bandwidths {
 }
 
 /// A function's code, where a module was measured.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sandbox {
     /// Compiling the module, ns.
     pub compile_ns: u64,
@@ -183,7 +197,7 @@ pub struct Sandbox {
 }
 
 /// Everything measured.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
     /// The machine.
     pub machine: Machine,

@@ -5,12 +5,14 @@
 
 mod derive;
 mod fit;
+mod mean;
 mod measured;
 mod page;
 mod text;
 
 pub use derive::{Derived, FitNote, derive};
 pub use fit::{Errors, Fit, Row, fit};
+pub use mean::mean;
 pub use measured::{
     AdapterLoad, BackboneLoad, Bandwidths, Files, FirstPoint, Machine, Measured, Sandbox, ServedLoad,
     ServingPoint, Shape, StepPoint,
@@ -32,6 +34,21 @@ pub enum CalibrateError {
         points: usize,
         /// Points needed.
         least: usize,
+    },
+    /// No run to make one of.
+    #[error("a calibration is made of one run at least")]
+    NoRun,
+    /// Runs that are not of one kind.
+    #[error(
+        "run {run} of {of} differs from the last in its {what}; runs of one calibration measure the same: give another file"
+    )]
+    Different {
+        /// Which, from 1.
+        run: usize,
+        /// Runs there are.
+        of: usize,
+        /// In what.
+        what: &'static str,
     },
 }
 

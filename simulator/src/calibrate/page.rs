@@ -15,11 +15,11 @@ const CURVE_POINTS: u64 = 60;
 pub fn page(measured: &Measured, derived: &Derived) -> String {
     let machine = &measured.machine;
     let header = format!(
-        "<p class=\"about\">{} on {}, {}: medians of {} rounds. Dots are measured, lines are what the simulator uses.</p>",
+        "<p class=\"about\">{} on {}, {}: {}. Dots are measured, lines are what the simulator uses.</p>",
         esc(&measured.shape.name),
         esc(&machine.device),
         esc(&machine.date),
-        machine.rounds
+        machine.how_often()
     );
     let sections = [
         ("fits", "Fits", section("fits", "Fits", "Errors are shares of each measured time.", &fits(derived))),

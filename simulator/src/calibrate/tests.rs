@@ -35,6 +35,7 @@ fn machine() -> Measured {
             device_bytes: 8_000_000_000,
             host_bytes: 16_000_000_000,
             rounds: 3,
+            runs: 1,
             price_nano_usd_per_s: Some(25_000),
         },
         shape: Shape {
@@ -215,6 +216,36 @@ fn the_file_reads_back_as_every_kind() {
     assert_eq!(Profiles::fleet(path).expect("a fleet section").workers, 1);
     assert!(Profiles::tariff(path).expect("a tariff section").prices("bench"));
     assert!(Profiles::has_section(path, Kind::Tariff).expect("a readable file"));
+}
+
+#[test]
+fn several_runs_are_told_at_their_mean() {
+    let fast = machine();
+    let mut slow = machine();
+    slow.steps.iter_mut().for_each(|p| p.device_ns = p.device_ns * 3 / 2);
+    slow.adapters.iter_mut().for_each(|load| (load.memory_ns, load.disk_ns) = (load.memory_ns * 2, None));
+    let written = serde_json::to_string(&slow).expect("a line");
+    let slow: Measured = serde_json::from_str(&written).expect("read back");
+    let whole = mean(&[fast.clone(), slow.clone()]).expect("of one kind");
+    let steps = whole.steps.iter().zip(&fast.steps);
+    steps.for_each(|(whole, fast)| near(whole.device_ns, fast.device_ns * 5 / 4));
+    near(whole.adapters[0].memory_ns, fast.adapters[0].memory_ns * 3 / 2);
+    assert_eq!(whole.adapters[0].disk_ns, fast.adapters[0].disk_ns, "what one run could measure");
+    assert_eq!((whole.backbone, whole.bandwidths), (fast.backbone, fast.bandwidths));
+    let derived = derive(&whole).expect("enough points");
+    near(derived.prefill_ps[1], 62_500_000);
+    assert!(text(&whole, &derived).contains("means of 2 runs, in each the median of 3 rounds"));
+    assert_eq!(mean(&[fast.clone()]).expect("one run").steps, fast.steps);
+
+    let mut other = slow.clone();
+    other.shape.layers += 1;
+    let told = mean(&[other, fast.clone()]).expect_err("another model").to_string();
+    assert!(told.contains("run 1 of 2") && told.contains("model"), "{told}");
+    let mut fewer = slow;
+    fewer.steps.pop();
+    let told = mean(&[fast, fewer]).expect_err("fewer steps").to_string();
+    assert!(told.contains("--quick"), "{told}");
+    assert!(mean(&[]).is_err());
 }
 
 #[test]

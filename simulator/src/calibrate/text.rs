@@ -11,10 +11,12 @@ const MS: f64 = 1e6;
 /// The file.
 pub fn text(measured: &Measured, derived: &Derived) -> String {
     let mut out = format!(
-        "# A hardware profile measured by `coldframe calibrate` on {}, {}: medians of {} rounds.\n\
+        "# A hardware profile measured by `coldframe calibrate` on {}, {}: {}.\n\
          # `coldframe replay --profile THIS_FILE` takes all of it; `--gpu`, `--model`, `--step`, `--cold-start` and\n\
          # `--fleet` each take their section. The device is the CPU: \"gpu\" is the simulator's word for it.\n",
-        measured.machine.device, measured.machine.date, measured.machine.rounds
+        measured.machine.device,
+        measured.machine.date,
+        measured.machine.how_often()
     );
     gpu(&mut out, measured);
     model(&mut out, measured, derived);

@@ -8,6 +8,7 @@ mod cache;
 #[cfg(feature = "sandbox")]
 mod code;
 mod loads;
+mod runs;
 #[cfg(feature = "host")]
 mod serving;
 mod steps;
@@ -21,6 +22,7 @@ use coldframe_backbone::adapter::BaseWeights;
 use coldframe_backbone::engine::EngineOptions;
 use coldframe_simulator::calibrate::{self as sim, Derived, Measured, Shape};
 use coldframe_simulator::profile::EngineRules;
+use runs::Runs;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -42,7 +44,8 @@ enum FilesArg {
   coldframe replay --trace traces/samples/demo-bursty.csv.gz --profile here.toml --policy serverlesslora
 
 Leave the machine alone meanwhile: what else runs on it is measured too. The full run takes some minutes, --quick less \
-than one; the file tells the errors of its fits.")]
+than one; the file tells the errors of its fits. A machine that is shared with others has fast and slow minutes: call the \
+command several times with one --points file, spread over the time that counts, and the profile is of all of them.")]
 pub struct CalibrateArgs {
     #[command(flatten)]
     model: BackboneArg,
@@ -52,6 +55,9 @@ pub struct CalibrateArgs {
     /// Write a page with the measured points and the fits
     #[arg(long, value_name = "FILE.html")]
     html: Option<PathBuf>,
+    /// Add this run's measurements to this file and make the profile of all runs in it: the mean of each number
+    #[arg(long, value_name = "FILE.jsonl")]
+    points: Option<PathBuf>,
     /// Fewer sizes and rounds
     #[arg(long)]
     quick: bool,
@@ -94,7 +100,13 @@ pub fn run(args: CalibrateArgs, ui: &Ui) -> Result<()> {
     let out = args.out.clone().context("--out names the file to write")?;
     let mut profile = WholeFile::create(&out)?;
     let page = args.html.as_deref().map(WholeFile::create).transpose()?;
-    let measured = measure(&args, &out, ui)?;
+    let mut runs = args.points.as_deref().map(Runs::open).transpose()?;
+    let mut measured = measure(&args, &out, ui)?;
+    if let Some(runs) = &mut runs {
+        measured = runs.add(measured)?;
+        let (path, count) = (runs.path().display(), measured.machine.runs);
+        ui.say(&format!("points: {path} (runs in it: {count})"));
+    }
     let derived = sim::derive(&measured)?;
     profile.write_all(sim::text(&measured, &derived).as_bytes())?;
     profile.finish()?;
@@ -217,6 +229,7 @@ fn machine(args: &CalibrateArgs, rounds: u32, device: &str) -> Result<sim::Machi
         device_bytes: given.transpose()?.unwrap_or(memory),
         host_bytes: memory,
         rounds,
+        runs: 1,
         price_nano_usd_per_s: price.transpose()?,
     })
 }

@@ -12,7 +12,7 @@ use crate::ui::Ui;
 use anyhow::{Context, Result, anyhow, ensure};
 use coldframe_backbone::model::ModelConfig;
 use coldframe_simulator::calibrate::{FirstPoint, ServedLoad, ServingPoint};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -46,6 +46,8 @@ pub struct Served {
 }
 
 /// Measures with these numbers of streams, and first tokens and loads beside some.
+///
+/// All kinds are in every round, so that each has its share of a machine's fast and slow minutes.
 pub fn measure(
     model: &BackboneArg,
     config: &ModelConfig,
@@ -54,41 +56,109 @@ pub fn measure(
     rounds: u32,
     ui: &Ui,
 ) -> Result<Served> {
-    let vocab = config.vocab as u32;
     let name = match Path::new(&model.backbone).exists() {
         true => std::path::absolute(&model.backbone)?.display().to_string(),
         false => model.backbone.clone(),
     };
-    let adapters = scratch.join("serving-adapters");
-    std::fs::create_dir_all(&adapters)?;
+    let folder = scratch.join("serving-adapters");
+    std::fs::create_dir_all(&folder)?;
     let settings =
-        Settings::new(&name, &scratch.join("serving"), vec![adapters.clone()], Some(model.threads()));
+        Settings::new(&name, &scratch.join("serving"), vec![folder.clone()], Some(model.threads()));
     let server = Server::start(&settings)?;
     let client = Client::new(&server.url);
     let most = batches.iter().map(|&rows| rows as u64).chain(BESIDE.map(|rows| rows + 1)).max().unwrap_or(0);
-    let adapter_bytes = register(&client, config, &adapters, most)?;
-    let mut seen = vec![Vec::new(); batches.len()];
-    let mut seed = 0;
+    let adapter_bytes = register(&client, config, &folder, most)?;
+    let vocab = config.vocab as u32;
+    let mut asked = Asked { client, vocab, folder: folder.join(adapter(0)), random: Random(7), functions: 0 };
+    let mut seen = Seen::new(batches);
+    let bar = ui.progress("rounds behind a server");
     for round in 0..=rounds {
-        for (n, &rows) in batches.iter().enumerate() {
-            ui.check()?;
-            seed += rows as u64;
-            let step = streams(&client, vocab, rows, seed)?;
-            // The first round warms up.
-            if round > 0 {
-                seen[n].push(step);
-            }
+        bar.set_position(u64::from(round) * 1000 / (u64::from(rounds) + 1));
+        // The first warms up.
+        match round {
+            0 => Seen::new(batches).round(&mut asked, ui)?,
+            _ => seen.round(&mut asked, ui)?,
         }
     }
-    let point = |(&rows, steps): (&usize, &Vec<f64>)| ServingPoint {
-        rows: rows as u64,
-        cached: rows as u64 * (PROMPT as u64 + u64::from(STEPS) / 2),
-        adapter_bytes: rows as u64 * adapter_bytes,
-        step_ns: median(steps) as u64,
-    };
-    let steps = batches.iter().zip(&seen).map(point).collect();
-    let firsts = firsts(&client, vocab, adapter_bytes, rounds, ui)?;
-    Ok(Served { steps, firsts, loads: loads(&client, config, &adapters, rounds, ui)? })
+    bar.finish_and_clear();
+    Ok(seen.served(adapter_bytes))
+}
+
+/// Whom the requests go to.
+struct Asked {
+    client: Client,
+    vocab: u32,
+    /// An adapter's, for functions that are new.
+    folder: PathBuf,
+    random: Random,
+    /// New functions so far.
+    functions: u64,
+}
+
+/// Nanoseconds by kind.
+struct Seen {
+    /// Streams: steps.
+    steps: Vec<(usize, Vec<f64>)>,
+    /// Streams beside, tokens of the prompt: first tokens.
+    firsts: Vec<(u64, usize, Vec<f64>)>,
+    /// Streams beside: loads.
+    loads: Vec<(u64, Vec<f64>)>,
+}
+
+impl Seen {
+    fn new(batches: &[usize]) -> Self {
+        Self {
+            steps: batches.iter().map(|&rows| (rows, Vec::new())).collect(),
+            firsts: BESIDE
+                .iter()
+                .flat_map(|&rows| PROMPTS.map(|tokens| (rows, tokens, Vec::new())))
+                .collect(),
+            loads: LOADS_BESIDE.map(|rows| (rows, Vec::new())).to_vec(),
+        }
+    }
+
+    /// Each kind once.
+    fn round(&mut self, asked: &mut Asked, ui: &Ui) -> Result<()> {
+        for (rows, seen) in &mut self.steps {
+            ui.check()?;
+            seen.push(asked.steps(*rows)?);
+        }
+        for (rows, tokens, seen) in &mut self.firsts {
+            ui.check()?;
+            seen.extend(asked.firsts(*rows, *tokens)?);
+        }
+        for (rows, seen) in &mut self.loads {
+            ui.check()?;
+            seen.extend(asked.loads(*rows)?);
+        }
+        Ok(())
+    }
+
+    fn served(&self, adapter_bytes: u64) -> Served {
+        let step = |(rows, seen): &(usize, Vec<f64>)| ServingPoint {
+            rows: *rows as u64,
+            cached: *rows as u64 * (PROMPT as u64 + u64::from(STEPS) / 2),
+            adapter_bytes: *rows as u64 * adapter_bytes,
+            step_ns: median(seen) as u64,
+        };
+        let first = |(rows, tokens, seen): &(u64, usize, Vec<f64>)| FirstPoint {
+            rows: *rows,
+            cached: rows * (PROMPT as u64 + u64::from(LONG) / 2),
+            prompt: *tokens as u64,
+            adapter_bytes: (rows + 1) * adapter_bytes,
+            ttft_ns: mean(seen) as u64,
+        };
+        let load = |(rows, seen): &(u64, Vec<f64>)| ServedLoad {
+            rows: *rows,
+            bytes: adapter_bytes,
+            load_ns: mean(seen) as u64,
+        };
+        Served {
+            steps: self.steps.iter().map(step).collect(),
+            firsts: self.firsts.iter().map(first).collect(),
+            loads: self.loads.iter().map(load).collect(),
+        }
+    }
 }
 
 /// Registers so many functions, each with an adapter of its own, and says how large an adapter is.
@@ -101,68 +171,56 @@ fn register(client: &Client, config: &ModelConfig, folder: &Path, most: u64) -> 
     Ok(folder.join(adapter(0)).join("adapter_model.safetensors").metadata()?.len())
 }
 
-/// First tokens of requests beside streams, each under an adapter of its own.
-fn firsts(client: &Client, vocab: u32, adapter_bytes: u64, rounds: u32, ui: &Ui) -> Result<Vec<FirstPoint>> {
-    let mut kinds: Vec<(u64, usize, Vec<f64>)> =
-        BESIDE.iter().flat_map(|&rows| PROMPTS.map(|tokens| (rows, tokens, Vec::new()))).collect();
-    let mut random = Random(7);
-    for round in 0..=rounds {
-        for (rows, tokens, seen) in &mut kinds {
-            ui.check()?;
-            let found = beside(client, vocab, *rows, &mut random, |random| {
-                let prompt = prompt(vocab, *tokens, random.next());
-                Ok(client.complete(&adapter(0), &prompt, 1).answered()?.ttft.as_nanos() as f64)
-            })?;
-            // The first round warms up.
-            if round > 0 {
-                seen.extend(found);
-            }
-        }
+impl Asked {
+    /// First tokens of requests beside streams, each under an adapter of its own.
+    fn firsts(&mut self, rows: u64, tokens: usize) -> Result<Vec<f64>> {
+        let (client, vocab) = (&self.client, self.vocab);
+        beside(client, vocab, rows, &mut self.random, |random| {
+            let prompt = prompt(vocab, tokens, random.next());
+            Ok(client.complete(&adapter(0), &prompt, 1).answered()?.ttft.as_nanos() as f64)
+        })
     }
-    let point = |(rows, tokens, seen): &(u64, usize, Vec<f64>)| FirstPoint {
-        rows: *rows,
-        cached: rows * (PROMPT as u64 + u64::from(LONG) / 2),
-        prompt: *tokens as u64,
-        adapter_bytes: (rows + 1) * adapter_bytes,
-        ttft_ns: mean(seen) as u64,
-    };
-    Ok(kinds.iter().map(point).collect())
-}
 
-/// An adapter's loads beside streams: each for a function that is called for the first time.
-fn loads(
-    client: &Client,
-    config: &ModelConfig,
-    folder: &Path,
-    rounds: u32,
-    ui: &Ui,
-) -> Result<Vec<ServedLoad>> {
-    let (vocab, mut random, mut functions) = (config.vocab as u32, Random(11), 0);
-    let folder = folder.join(adapter(0));
-    let bytes = folder.join("adapter_model.safetensors").metadata()?.len();
-    let mut kinds = LOADS_BESIDE.map(|rows| (rows, Vec::new()));
-    for round in 0..=rounds {
-        for (rows, seen) in &mut kinds {
-            ui.check()?;
-            let found = beside(client, vocab, *rows, &mut random, |random| {
-                let name = format!("load-{functions}");
-                functions += 1;
-                client.register(&name, &folder)?;
-                let told = client.complete(&name, &prompt(vocab, PROMPT, random.next()), 1).answered()?;
-                let phases = told.phases.iter().filter(|(name, _)| name.starts_with("adapter_"));
-                let ms: f64 = phases.map(|(_, ms)| ms).sum();
-                ensure!(ms > 0.0, "`{name}` answered before its adapter was loaded");
-                Ok(ms * 1e6)
-            })?;
-            // The first round warms up.
-            if round > 0 {
-                seen.extend(found);
-            }
-        }
+    /// An adapter's loads beside streams: each for a function that is called for the first time.
+    fn loads(&mut self, rows: u64) -> Result<Vec<f64>> {
+        let (client, vocab) = (&self.client, self.vocab);
+        let (folder, functions) = (&self.folder, &mut self.functions);
+        beside(client, vocab, rows, &mut self.random, |random| {
+            let name = format!("load-{functions}");
+            *functions += 1;
+            client.register(&name, folder)?;
+            let told = client.complete(&name, &prompt(vocab, PROMPT, random.next()), 1).answered()?;
+            let phases = told.phases.iter().filter(|(name, _)| name.starts_with("adapter_"));
+            let ms: f64 = phases.map(|(_, ms)| ms).sum();
+            ensure!(ms > 0.0, "`{name}` answered before its adapter was loaded");
+            Ok(ms * 1e6)
+        })
     }
-    let point =
-        |(rows, seen): &(u64, Vec<f64>)| ServedLoad { rows: *rows, bytes, load_ns: mean(seen) as u64 };
-    Ok(kinds.iter().map(point).collect())
+
+    /// Nanoseconds of a step while all streams speak, each under an adapter of its own.
+    fn steps(&mut self, rows: usize) -> Result<f64> {
+        let (client, vocab, seed) = (&self.client, self.vocab, self.random.next());
+        let told = std::thread::scope(|scope| {
+            let callers: Vec<_> = (0..rows as u64)
+                .map(|n| {
+                    let prompt = prompt(vocab, PROMPT, seed.wrapping_add(n));
+                    scope.spawn(move || client.complete(&adapter(n), &prompt, STEPS).answered())
+                })
+                .collect();
+            let ended =
+                callers.into_iter().map(|caller| caller.join().map_err(|_| anyhow!("a caller panicked"))?);
+            ended.collect::<Result<Vec<Told>>>()
+        })?;
+        let firsts = told.iter().map(|told| told.at.first().copied()).collect::<Option<Vec<Instant>>>();
+        let lasts = told.iter().map(|told| told.at.last().copied()).collect::<Option<Vec<Instant>>>();
+        let (from, to) = firsts
+            .and_then(|all| all.into_iter().max())
+            .zip(lasts.and_then(|all| all.into_iter().min()))
+            .context("streams with tokens")?;
+        let inside = told.iter().flat_map(|told| &told.at).filter(|at| **at > from && **at <= to).count();
+        ensure!(to > from && inside > rows, "the streams of a calibration were not speaking at once");
+        Ok(to.duration_since(from).as_nanos() as f64 * rows as f64 / inside as f64)
+    }
 }
 
 fn adapter(n: u64) -> String {
@@ -206,28 +264,4 @@ fn beside(
         }
         seen
     })
-}
-
-/// Nanoseconds of a step while all streams speak, each under an adapter of its own.
-fn streams(client: &Client, vocab: u32, rows: usize, seed: u64) -> Result<f64> {
-    let told = std::thread::scope(|scope| {
-        let callers: Vec<_> = (0..rows as u64)
-            .map(|n| {
-                let prompt = prompt(vocab, PROMPT, (seed + n) << 8);
-                scope.spawn(move || client.complete(&adapter(n), &prompt, STEPS).answered())
-            })
-            .collect();
-        let ended =
-            callers.into_iter().map(|caller| caller.join().map_err(|_| anyhow!("a caller panicked"))?);
-        ended.collect::<Result<Vec<Told>>>()
-    })?;
-    let firsts = told.iter().map(|told| told.at.first().copied()).collect::<Option<Vec<Instant>>>();
-    let lasts = told.iter().map(|told| told.at.last().copied()).collect::<Option<Vec<Instant>>>();
-    let (from, to) = firsts
-        .and_then(|all| all.into_iter().max())
-        .zip(lasts.and_then(|all| all.into_iter().min()))
-        .context("streams with tokens")?;
-    let inside = told.iter().flat_map(|told| &told.at).filter(|at| **at > from && **at <= to).count();
-    ensure!(to > from && inside > rows, "the streams of a calibration were not speaking at once");
-    Ok(to.duration_since(from).as_nanos() as f64 * rows as f64 / inside as f64)
 }

@@ -38,7 +38,7 @@ pub struct ReplayArgs {
         long,
         short,
         value_delimiter = ',',
-        default_value = "vllm,serverlessllm,instainfer,serverlesslora"
+        default_value = "vllm,serverlessllm,instainfer,serverlesslora,coldframe"
     )]
     pub policy: Vec<String>,
     /// Change a setting of every policy named, e.g. `--policy serverlesslora --set keep_alive.adapter_s=300`; may be
