@@ -12,7 +12,8 @@ usage() {
     echo "  sandbox-peers  a component of wasi:http under our server and under wasmtime serve (built from crates.io); needs wrk"
     echo "  host      the host's promises, on servers of its own (--minutes 10 --kill-rounds 500 for the full ones)"
     echo "  fidelity  the simulator beside the host: calibration, three classes of traces, two policies, three live runs each"
-    echo "            (POLICIES, CLASSES, FUNCTIONS, RUNS, SPAN, RATE, PROFILE: see the script; results in target/fidelity)"
+    echo "            (POLICIES, CLASSES, FUNCTIONS, RUNS, SPAN, RATE, PROFILE, and KEEP=1 to go on after an interruption: see the script;"
+    echo "            results in target/fidelity)"
     echo "  host-peers  first tokens on an adapter from disk in llama.cpp (installs it into target/peers), in one process"
     echo "peers and backbone: COLDFRAME_ADAPTERS names the folder of PEFT adapters to make 16 of (default:"
     echo "  functions/adapters), COLDFRAME_PEERS the peers to install (default: llamacpp torch mistralrs),"
@@ -71,11 +72,13 @@ case "$name" in
         # A machine that is shared with others has fast and slow minutes: it is calibrated before each class of traces, and
         # the profile is of all these runs. A machine's price only scales the bill; its error is the same for any.
         profile="${PROFILE:-$home/profile.toml}"
-        [ -n "${PROFILE:-}" ] || rm -f "$home/points.jsonl"
-        pairs=""
+        [ -n "${PROFILE:-}${KEEP:-}" ] || rm -f "$home/points.jsonl"
+        pairs=""; runs=0
         for class in ${CLASSES:-predictable normal bursty}; do
-            [ -n "${PROFILE:-}" ] || "$coldframe" calibrate --backbone "$model" --price-per-hour 0.10 --rounds 3 \
-                --points "$home/points.jsonl" --out "$profile" --html "$home/profile.html" >&2
+            runs=$((runs + 1))
+            [ -n "${PROFILE:-}" ] || [ "$(cat "$home/points.jsonl" 2>/dev/null | wc -l)" -ge "$runs" ] ||
+                "$coldframe" calibrate --backbone "$model" --price-per-hour 0.10 --rounds 3 --points "$home/points.jsonl" \
+                    --out "$profile" --html "$home/profile.html" >&2
             # CoV of each function's gaps; calls a second; for how long. A burst of 20 calls takes what two calls a second do.
             case "$class" in
                 predictable) cov=0.5; rate=2; span=90s ;;

@@ -6,6 +6,7 @@
 #   FUNCTIONS         functions to register, each with an adapter of its own (default: 30)
 #   ROOM              adapters that memory has room for, beside KV_MIB MiB of KV pages (default: 8 and 192)
 #   RUNS              live runs (default: 3)
+#   KEEP              1: live runs that lie in FOLDER already are not made again
 #   ONLY              live: the runs alone, no profile needed yet; compare: the comparison of the runs that lie in FOLDER
 set -eu
 here="$(cd "$(dirname "$0")/.." && pwd)"
@@ -46,6 +47,10 @@ pool_mib="$(awk "BEGIN { print $device_mib - int($weights / 1048576) }")"
 
 run=1
 while [ "${ONLY:-}" != compare ] && [ "$run" -le "${RUNS:-3}" ]; do
+    if [ -n "${KEEP:-}" ] && [ -s "$folder/live-$run.json" ]; then
+        run=$((run + 1))
+        continue
+    fi
     rm -rf "$folder/data-$run" "$folder/decisions-$run.jsonl" "$folder/address-$run"
     # shellcheck disable=SC2046 # one module a word
     "$bin" serve --backbone "$model" --port 0 --policy "$policy" \

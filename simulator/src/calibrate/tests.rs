@@ -224,6 +224,7 @@ fn several_runs_are_told_at_their_mean() {
     let mut slow = machine();
     slow.steps.iter_mut().for_each(|p| p.device_ns = p.device_ns * 3 / 2);
     slow.adapters.iter_mut().for_each(|load| (load.memory_ns, load.disk_ns) = (load.memory_ns * 2, None));
+    slow.shape.context_bytes += 8192;
     let written = serde_json::to_string(&slow).expect("a line");
     let slow: Measured = serde_json::from_str(&written).expect("read back");
     let whole = mean(&[fast.clone(), slow.clone()]).expect("of one kind");
@@ -231,6 +232,7 @@ fn several_runs_are_told_at_their_mean() {
     steps.for_each(|(whole, fast)| near(whole.device_ns, fast.device_ns * 5 / 4));
     near(whole.adapters[0].memory_ns, fast.adapters[0].memory_ns * 3 / 2);
     assert_eq!(whole.adapters[0].disk_ns, fast.adapters[0].disk_ns, "what one run could measure");
+    assert_eq!(whole.shape.context_bytes, fast.shape.context_bytes + 4096);
     assert_eq!((whole.backbone, whole.bandwidths), (fast.backbone, fast.bandwidths));
     let derived = derive(&whole).expect("enough points");
     near(derived.prefill_ps[1], 62_500_000);
