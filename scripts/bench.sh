@@ -69,16 +69,12 @@ case "$name" in
         home="${FIDELITY_HOME:-${CARGO_TARGET_DIR:-target}/fidelity}"
         mkdir -p "$home"
         export COLDFRAME="$coldframe" COLDFRAME_MODEL="$model"
-        # A machine that is shared with others has fast and slow minutes: it is calibrated before each class of traces, and
-        # the profile is of all these runs. A machine's price only scales the bill; its error is the same for any.
+        # A machine that is shared with others has fast and slow minutes, so all of it goes in rounds: a calibration, then one
+        # live run of each pair. The profile is of all calibrations. Its price only scales the bill; its error is the same for any.
         profile="${PROFILE:-$home/profile.toml}"
-        [ -n "${PROFILE:-}${KEEP:-}" ] || rm -f "$home/points.jsonl"
-        pairs=""; runs=0
+        [ -n "${KEEP:-}" ] || rm -f "$home/points.jsonl" "$home"/*/live-*.json
+        pairs=""
         for class in ${CLASSES:-predictable normal bursty}; do
-            runs=$((runs + 1))
-            [ -n "${PROFILE:-}" ] || [ "$(cat "$home/points.jsonl" 2>/dev/null | wc -l)" -ge "$runs" ] ||
-                "$coldframe" calibrate --backbone "$model" --price-per-hour 0.10 --rounds 3 --points "$home/points.jsonl" \
-                    --out "$profile" --html "$home/profile.html" >&2
             # CoV of each function's gaps; calls a second; for how long. A burst of 20 calls takes what two calls a second do.
             case "$class" in
                 predictable) cov=0.5; rate=2; span=90s ;;
@@ -88,10 +84,18 @@ case "$name" in
             esac
             "$coldframe" --quiet trace generate zipf --functions "${FUNCTIONS:-30}" --rate "${RATE:-$rate}" --cov "$cov" \
                 --span "${SPAN:-$span}" --lengths gsm8k -o "$home/$class.csv" >&2
-            for policy in ${POLICIES:-coldframe serverlesslora}; do
-                ONLY=live POLICY="$policy" scripts/fidelity.sh "$profile" "$home/$class.csv" "$home/$class-$policy" >&2
-                pairs="$pairs $class-$policy"
+            for policy in ${POLICIES:-coldframe serverlesslora}; do pairs="$pairs $class-$policy"; done
+        done
+        round=1
+        while [ "$round" -le "${RUNS:-3}" ]; do
+            [ -n "${PROFILE:-}" ] || [ "$(cat "$home/points.jsonl" 2>/dev/null | wc -l)" -ge "$round" ] ||
+                "$coldframe" calibrate --backbone "$model" --price-per-hour 0.10 --rounds 3 --points "$home/points.jsonl" \
+                    --out "$profile" --html "$home/profile.html" >&2
+            for pair in $pairs; do
+                ONLY=live KEEP=1 RUNS="$round" POLICY="${pair#*-}" \
+                    scripts/fidelity.sh "$profile" "$home/${pair%%-*}.csv" "$home/$pair" >&2
             done
+            round=$((round + 1))
         done
         results=""
         for pair in $pairs; do
