@@ -237,7 +237,7 @@ fn several_runs_are_told_at_their_mean() {
     let derived = derive(&whole).expect("enough points");
     near(derived.prefill_ps[1], 62_500_000);
     assert!(text(&whole, &derived).contains("means of 2 runs, in each the median of 3 rounds"));
-    assert_eq!(mean(&[fast.clone()]).expect("one run").steps, fast.steps);
+    assert_eq!(mean(std::slice::from_ref(&fast)).expect("one run").steps, fast.steps);
 
     let mut other = slow.clone();
     other.shape.layers += 1;
