@@ -43,8 +43,8 @@ enum FilesArg {
   coldframe calibrate --backbone smollm2-135m-instruct --out here.toml --html here.html
   coldframe replay --trace traces/samples/demo-bursty.csv.gz --profile here.toml --policy serverlesslora
 
-Leave the machine alone meanwhile: what else runs on it is measured too. The full run takes some minutes, --quick less \
-than one; the file tells the errors of its fits. A machine that is shared with others has fast and slow minutes: call the \
+Leave the machine alone meanwhile: what else runs on it is measured too. The full run takes some minutes, --quick about \
+two; the file tells the errors of its fits. A machine that is shared with others has fast and slow minutes: call the \
 command several times with one --points file, spread over the time that counts, and the profile is of all of them.")]
 pub struct CalibrateArgs {
     #[command(flatten)]
