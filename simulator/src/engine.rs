@@ -7,6 +7,7 @@
 
 mod turns;
 
+use crate::profile::RowTimes;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use turns::Step;
@@ -15,7 +16,7 @@ use turns::Step;
 const LOOK_BEHIND: usize = 64;
 
 /// Step times of one backbone on one device, picoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepCost {
     /// Shortest prefill.
     pub prefill_floor: u64,
@@ -31,6 +32,8 @@ pub struct StepCost {
     pub decode_b: u64,
     /// Per cached token.
     pub decode_c: u64,
+    /// By sequences, in place of the first two.
+    pub decode_rows: RowTimes,
     /// Host constant per step.
     pub host: u64,
     /// Grouped adapter kernels of all layers, when any adapter is in the step.
@@ -232,8 +235,8 @@ impl Engine {
     /// The next decode step, ps, isolation not counted.
     fn step_work(&self) -> u64 {
         let c = &self.cost;
-        c.decode_a
-            + (c.decode_b + c.serving_row) * self.rows_running()
+        c.decode_rows.at(self.rows_running(), [c.decode_a, c.decode_b])
+            + c.serving_row * self.rows_running()
             + c.decode_c * self.cached
             + c.host
             + self.adapter_work(0)

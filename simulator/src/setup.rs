@@ -288,6 +288,7 @@ impl Setup {
             decode_a: s.decode_a_ps,
             decode_b: s.decode_b_ps,
             decode_c: s.decode_c_ps,
+            decode_rows: s.decode_rows_ps.clone(),
             host: s.host_ps,
             adapters: s.adapter_layer_ps * u64::from(model.profile.layers),
             adapter_token: s.adapter_token_ps,

@@ -2,8 +2,8 @@
 
 use crate::backbone::HomeArg;
 use crate::ui::Ui;
-use anyhow::Result;
-use clap::Args;
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
 use coldframe_backbone::adapter::{Adapter, Limits};
 use coldframe_backbone::checkpoint::Checkpoint;
 use coldframe_backbone::native::KvFormat;
@@ -32,7 +32,7 @@ pub struct BackboneArg {
 }
 
 /// [`KvFormat`] on the command line.
-#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq)]
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq)]
 pub enum Kv {
     /// As computed: twice the memory of f16
     F32,
@@ -61,14 +61,20 @@ impl BackboneArg {
     pub fn arguments(&self) -> Result<Vec<OsString>> {
         let mut all: Vec<OsString> = vec!["--backbone".into(), (&self.backbone).into()];
         all.extend(["--threads".into(), self.threads().to_string().into()]);
-        all.extend(["--kv".into(), if self.kv == Kv::F16 { "f16".into() } else { "q8".into() }]);
+        let kv = self.kv.to_possible_value().context("a format that has a name")?;
+        all.extend(["--kv".into(), kv.get_name().into()]);
         all.extend(["--home".into(), self.home.store()?.root().into()]);
         Ok(all)
     }
 
+    /// Its file or folder.
+    pub fn path(&self) -> Result<PathBuf> {
+        Ok(self.home.store()?.resolve(&self.backbone)?)
+    }
+
     /// Checks that it can be opened, and leaves it closed.
     pub fn check(&self) -> Result<()> {
-        Checkpoint::open(&self.home.store()?.resolve(&self.backbone)?)?;
+        Checkpoint::open(&self.path()?)?;
         Ok(())
     }
 

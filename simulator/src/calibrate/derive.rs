@@ -4,12 +4,13 @@
 //! `a + b·B + c·K`, and what adapters add. What the engine does for each sequence outside the executor (sampling) is
 //! counted as decode work, since it grows with the batch. Mixed steps are predicted, not fitted: their error shows how
 //! well the composition holds. Where steps of a server's streams were measured, `a` and `b` of decode are theirs: each stream
-//! had an adapter, so what adapters add to decode rows is in them, and what they add to tokens is that of prompts.
+//! had an adapter, so what adapters add to decode rows is in them, and what they add to tokens is that of prompts. Each number of
+//! streams measured is in the profile; the line is told with its error, and goes on behind the most.
 
 use super::CalibrateError;
 use super::fit::{Errors, Fit, Row, fit};
 use super::measured::{AdapterLoad, Files, FirstPoint, Measured, ServedLoad, ServingPoint, StepPoint};
-use crate::profile::Edge;
+use crate::profile::{Edge, RowTimes};
 
 /// A fit in words, with its errors.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +34,8 @@ pub struct Derived {
     pub prefill_ps: [u64; 3],
     /// Decode: constant, per sequence, per cached token.
     pub decode_ps: [u64; 3],
+    /// Decode by sequences, where steps of a server's streams were measured: as they were, without cached tokens and adapters.
+    pub decode_rows_ps: RowTimes,
     /// Adapters: per layer and step.
     pub adapter_layer_ps: u64,
     /// Adapters: per token.
@@ -78,6 +81,7 @@ pub fn derive(measured: &Measured) -> Result<Derived, CalibrateError> {
         prefill_floor_ps: ps(floor).max(1),
         prefill_ps: prefill.k.map(ps),
         decode_ps: decode.k.map(ps),
+        decode_rows_ps: RowTimes::default(),
         adapter_layer_ps: 0,
         adapter_token_ps: 0,
         adapter_bytes_per_rank: bytes_per_rank(&measured.adapters),
@@ -112,7 +116,9 @@ impl Derived {
 
     fn bare_ns(&self, p: &StepPoint) -> f64 {
         if p.prompt == 0 {
-            return self.decode.at([1.0, p.rows as f64, p.cached as f64]);
+            let line = [self.decode_ps[0], self.decode_ps[1]];
+            let rows = self.decode_rows_ps.at(p.rows, line) as f64 / PS_PER_NS;
+            return rows + self.decode.k[2] * p.cached as f64;
         }
         let squares = (p.prompt * p.prompt) as f64;
         let prompt = self.prefill.at([1.0, (p.prompt + p.rows) as f64, squares]);
@@ -186,7 +192,15 @@ impl Derived {
         self.decode.k = [found.k[0], found.k[1], self.decode.k[2]];
         self.decode_ps = self.decode.k.map(|ns| (ns * PS_PER_NS).round() as u64);
         self.decode_ps[0] = self.decode_ps[0].max(1);
-        let formula = "a + b·B + c·K + adapters";
+        // A kernel takes rows by tiles: the line is some percent off at few of them, and a step's error is more than its own
+        // where requests come faster than they go.
+        let mut knots: Vec<[u64; 2]> = (measured.serving.iter().zip(&rows))
+            .map(|(p, row)| [p.rows, (row.y * PS_PER_NS).round().max(1.0) as u64])
+            .collect();
+        knots.sort_unstable();
+        knots.dedup_by_key(|knot| knot[0]);
+        self.decode_rows_ps = RowTimes(knots);
+        let formula = "a + b·B + c·K + adapters (the profile has each B measured)";
         self.fits.push(FitNote { what: "steps behind a server", formula, errors: found.errors });
     }
 

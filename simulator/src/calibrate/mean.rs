@@ -24,6 +24,9 @@ pub fn mean(runs: &[Measured]) -> Result<Measured, CalibrateError> {
         if (&run.machine.device, run.machine.threads) != (&last.machine.device, last.machine.threads) {
             return differs("machine or its threads");
         }
+        if run.engine != last.engine {
+            return differs("engine's rules: it is of a build that makes its steps otherwise");
+        }
         if cases(run) != cases(last) {
             return differs("set of measurements: one is --quick, or has another --batch or --rank");
         }

@@ -33,6 +33,7 @@ impl Machine {
     pub fn how_often(&self) -> String {
         match self.runs {
             0 | 1 => format!("medians of {} rounds", self.rounds),
+            runs if self.rounds == 1 => format!("means of {runs} runs of one round each"),
             runs => format!("means of {runs} runs, in each the median of {} rounds", self.rounds),
         }
     }

@@ -164,6 +164,24 @@ fn decode_is_that_of_a_server_where_it_was_measured() {
     let served =
         StepPoint { rows: 4, cached: 256, adapters: 4, adapter_bytes: 4_000_000, ..StepPoint::default() };
     near(derived.predict_ns(&served) as u64 + 100_000, point(4).step_ns);
+
+    // Tiles: 4 rows are cheaper than the line says. The profile has them as they were.
+    measured.serving[1].step_ns -= 400_000;
+    let derived = derive(&measured).expect("enough points");
+    let worst = derived.fits.iter().map(|note| note.errors.worst).fold(0.0, f64::max);
+    assert!(worst > 0.03, "the line's error is told: {worst}");
+    near(derived.predict_ns(&served) as u64 + 100_000, point(4).step_ns - 400_000);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("profile.toml");
+    let written = text(&measured, &derived);
+    std::fs::write(&path, &written).expect("written");
+    let path = path.to_str().expect("UTF-8");
+    let (gpu, model) = (Profiles::gpu(path).expect("a gpu"), Profiles::model(path).expect("a model"));
+    let row = Profiles::step_from(path, &gpu, &model).expect("a step section");
+    assert_eq!((row.decode_rows_ps.0.len(), &row.decode_rows_ps), (3, &derived.decode_rows_ps));
+    std::fs::write(path, written.replace("[[1, ", "[[5, ")).expect("written");
+    let told = Profiles::step_from(path, &gpu, &model).expect_err("numbers that do not rise").to_string();
+    assert!(told.contains("decode_rows_ps"), "{told}");
 }
 
 #[test]
@@ -243,6 +261,10 @@ fn several_runs_are_told_at_their_mean() {
     other.shape.layers += 1;
     let told = mean(&[other, fast.clone()]).expect_err("another model").to_string();
     assert!(told.contains("run 1 of 2") && told.contains("model"), "{told}");
+    let mut rules = slow.clone();
+    rules.engine = None;
+    let told = mean(&[rules, fast.clone()]).expect_err("other rules").to_string();
+    assert!(told.contains("engine's rules"), "{told}");
     let mut fewer = slow;
     fewer.steps.pop();
     let told = mean(&[fast, fewer]).expect_err("fewer steps").to_string();

@@ -129,6 +129,15 @@ fn step(out: &mut String, measured: &Measured, derived: &Derived) {
     line!(out, "prefill_floor_ps = {}", derived.prefill_floor_ps);
     line!(out, "prefill_a_ps = {pa}\nprefill_b_ps = {pb}\nprefill_c_ps = {pc}");
     line!(out, "decode_a_ps = {da}\ndecode_b_ps = {db}\ndecode_c_ps = {dc}");
+    let knots = derived.decode_rows_ps.0.iter().map(|[rows, ps]| format!("[{rows}, {ps}]"));
+    let knots: Vec<String> = knots.collect();
+    if !knots.is_empty() {
+        line!(
+            out,
+            "# By sequences, as measured, in place of a and b; straight between, b goes on behind the last."
+        );
+        line!(out, "decode_rows_ps = [{}]", knots.join(", "));
+    }
 }
 
 fn cold_start(out: &mut String, measured: &Measured, derived: &Derived) {

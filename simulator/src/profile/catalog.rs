@@ -186,11 +186,16 @@ fn shipped_steps() -> &'static [StepProfile] {
 fn users_steps(path: &str) -> Result<Vec<StepProfile>, ProfileError> {
     let rows = parse_file::<StepFile>(Kind::Step, path)?.rows();
     let zero = |key| ProfileError::Zero { kind: Kind::Step, origin: path.to_owned(), key };
-    match rows.iter().find(|row| row.prefill_floor_ps == 0 || row.decode_a_ps == 0) {
-        Some(row) if row.prefill_floor_ps == 0 => Err(zero("prefill_floor_ps")),
-        Some(_) => Err(zero("decode_a_ps")),
-        None => Ok(rows),
+    if rows.iter().any(|row| row.prefill_floor_ps == 0) {
+        return Err(zero("prefill_floor_ps"));
     }
+    if rows.iter().any(|row| row.decode_a_ps == 0) {
+        return Err(zero("decode_a_ps"));
+    }
+    if rows.iter().any(|row| !row.decode_rows_ps.sound()) {
+        return Err(ProfileError::Rows { origin: path.to_owned() });
+    }
+    Ok(rows)
 }
 
 fn pick(rows: &[StepProfile], gpu: &GpuProfile, model: &ModelProfile) -> Result<StepProfile, ProfileError> {

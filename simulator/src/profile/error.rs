@@ -61,6 +61,12 @@ pub enum ProfileError {
         /// The key at fault.
         key: &'static str,
     },
+    /// Decode by sequences that makes no sense.
+    #[error("{origin}: `decode_rows_ps` must be [sequences, picoseconds], sequences rising, no time zero")]
+    Rows {
+        /// File name.
+        origin: String,
+    },
 }
 
 fn hint(nearest: &Option<String>) -> String {

@@ -20,7 +20,7 @@ pub use fleet::FleetProfile;
 pub use gpu::GpuProfile;
 pub use kind::Kind;
 pub use model::ModelProfile;
-pub use step::{Edge, EngineRules, StepProfile};
+pub use step::{Edge, EngineRules, RowTimes, StepProfile};
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! Step times: what one forward pass costs on one GPU for one model, as integer picosecond formulas.
 //!
 //! A prefill of T tokens takes `max(floor, a + b·T + c·T²)`, a decode step of B sequences with K cached tokens in all
-//! takes `a + b·B + c·K`. How a step that mixes both is composed is the engine model's business, not this file's.
+//! takes `a + b·B + c·K`, where a straight line over B is near enough ([`RowTimes`] otherwise). How a step that mixes both is composed is the engine model's business, not this file's.
 
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +44,39 @@ impl Edge {
     }
 }
 
+/// Decode over sequences where no straight line is near enough: numbers of sequences, rising, and the picoseconds that a
+/// step of so many takes without cached tokens; straight between them. Empty where the line does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RowTimes(pub Vec<[u64; 2]>);
+
+impl RowTimes {
+    /// A step of so many sequences, picoseconds; `line` is `a` and `b` of decode, whose `b` goes on behind the last.
+    pub fn at(&self, sequences: u64, line: [u64; 2]) -> u64 {
+        let Some(&[last, longest]) = self.0.last() else { return line[0] + line[1] * sequences };
+        if sequences >= last {
+            return longest + line[1] * (sequences - last);
+        }
+        let next = self.0.partition_point(|knot| knot[0] <= sequences);
+        let [to, longer] = self.0[next];
+        let Some(&[from, shorter]) = next.checked_sub(1).and_then(|before| self.0.get(before)) else {
+            return longer;
+        };
+        let part =
+            i128::from(sequences - from) * (i128::from(longer) - i128::from(shorter)) / i128::from(to - from);
+        (i128::from(shorter) + part) as u64
+    }
+
+    /// Whether numbers of sequences rise and no step takes zero time.
+    pub fn sound(&self) -> bool {
+        self.0.windows(2).all(|pair| pair[0][0] < pair[1][0]) && self.0.iter().all(|knot| knot[1] > 0)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 /// Fitted step times of one (GPU, model) pair. All times are picoseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -70,6 +103,9 @@ pub struct StepProfile {
     pub decode_b_ps: u64,
     /// Decode step, per cached token over all sequences.
     pub decode_c_ps: u64,
+    /// Decode steps by sequences, in place of the constant and the part per sequence.
+    #[serde(default, skip_serializing_if = "RowTimes::is_empty")]
+    pub decode_rows_ps: RowTimes,
     /// Host work per step (scheduler, sampler launch, detokenising), outside the measured kernels.
     pub host_ps: u64,
     /// Extra per layer and step when any adapter is in the step (grouped adapter kernels).
@@ -105,8 +141,8 @@ impl StepProfile {
 
     /// Device time of one decode step of `sequences` with `cached` tokens in all, nanoseconds, rounded up.
     pub fn decode_ns(&self, sequences: u64, cached: u64) -> u64 {
-        let fitted = u128::from(self.decode_a_ps)
-            + u128::from(self.decode_b_ps) * u128::from(sequences)
+        let line = [self.decode_a_ps, self.decode_b_ps];
+        let fitted = u128::from(self.decode_rows_ps.at(sequences, line))
             + u128::from(self.decode_c_ps) * u128::from(cached);
         to_ns(fitted)
     }
@@ -150,6 +186,8 @@ struct StepRow {
     decode_a_ps: u64,
     decode_b_ps: u64,
     decode_c_ps: u64,
+    #[serde(default)]
+    decode_rows_ps: RowTimes,
 }
 
 impl StepFile {
@@ -169,6 +207,7 @@ impl StepFile {
             decode_a_ps: row.decode_a_ps,
             decode_b_ps: row.decode_b_ps,
             decode_c_ps: row.decode_c_ps,
+            decode_rows_ps: row.decode_rows_ps,
             host_ps,
             adapter_layer_ps,
             adapter_token_ps,
@@ -177,5 +216,20 @@ impl StepFile {
             edge,
         };
         row.into_iter().map(fill).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RowTimes;
+
+    #[test]
+    fn steps_between_those_measured_are_on_a_straight_line() {
+        let times = RowTimes(vec![[1, 60], [2, 80], [4, 90], [8, 50]]);
+        let at = |rows| times.at(rows, [1000, 7]);
+        assert_eq!([0, 1, 2, 3, 4, 6, 8, 10].map(at), [60, 60, 80, 85, 90, 70, 50, 64]);
+        assert_eq!(RowTimes::default().at(3, [1000, 7]), 1021);
+        assert!(times.sound() && RowTimes::default().sound());
+        assert!(!RowTimes(vec![[1, 60], [1, 80]]).sound() && !RowTimes(vec![[1, 0]]).sound());
     }
 }

@@ -5,7 +5,7 @@
 //! are not in the figure: they are chosen inside the bounds that its warm and cold requests leave (`docs/validation.md`).
 
 use super::Held;
-use crate::profile::{Profiles, StepProfile};
+use crate::profile::{Profiles, RowTimes, StepProfile};
 use crate::report::per_request::{RequestRow, RowSink};
 use crate::run::{Hooks, run};
 use crate::setup::{FunctionTimes, Model, RunError, Setup};
@@ -150,6 +150,7 @@ fn setup(system: &str, settings: &[(&str, &str)]) -> Result<Setup, RunError> {
         prefill_c_ps: 0,
         decode_a_ps: 1,
         decode_b_ps: 0,
+        decode_rows_ps: RowTimes::default(),
         decode_c_ps: 0,
         host_ps: 0,
         adapter_layer_ps: 0,

@@ -4,6 +4,7 @@
 //! is per phase by design.
 
 use coldframe_simulator::engine::{Engine, EngineLimits, Outcome, Sequence, StepCost};
+use coldframe_simulator::profile::RowTimes;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use std::collections::{BTreeMap, VecDeque};
@@ -16,12 +17,26 @@ const COST: StepCost = StepCost {
     decode_a: 3_000,
     decode_b: 40,
     decode_c: 3,
+    decode_rows: RowTimes(Vec::new()),
     host: 500,
     adapters: 90,
     adapter_token: 7,
     serving_row: 11,
     isolation_permille: 0,
 };
+
+/// Steps of one sequence are on the line; of 2 to 6 they take more than it says, and go on with it behind.
+fn cost() -> StepCost {
+    StepCost { decode_rows: RowTimes(vec![[1, 3_040], [2, 3_140], [6, 3_580]]), ..COST }
+}
+
+fn decode(rows: u64) -> u64 {
+    match rows {
+        1 => 3_040,
+        2..=6 => 3_140 + (rows - 2) * 110,
+        _ => 3_580 + (rows - 6) * 40,
+    }
+}
 
 /// When each request got its first and its last token, and what was preempted.
 #[derive(Debug, Default, PartialEq)]
@@ -146,7 +161,7 @@ impl Oracle {
         }
         let (rows, cached) = (self.running.len() as u64, self.kv() - self.filled());
         let work = match &chunks {
-            None => COST.decode_a + COST.decode_b * rows,
+            None => decode(rows),
             Some(chunks) => {
                 let tokens: u64 = chunks.iter().sum();
                 let square = |n: u64| n * n;
@@ -217,7 +232,7 @@ fn by_oracle(limits: EngineLimits, arrivals: &[(u64, Sequence)]) -> Seen {
 }
 
 fn by_engine(limits: EngineLimits, arrivals: &[(u64, Sequence)]) -> Result<Seen, TestCaseError> {
-    let mut engine = Engine::new(COST, limits);
+    let mut engine = Engine::new(cost(), limits);
     let mut seen = Seen::default();
     let outputs: BTreeMap<u32, u64> = arrivals.iter().map(|(_, s)| (s.id, u64::from(s.output))).collect();
     let (mut out, mut end, mut next) = (Vec::new(), None::<u64>, 0);
@@ -332,7 +347,7 @@ fn functions_take_turns_with_their_prompts() {
             prefill_quantum,
             pool_tokens: u64::MAX,
         };
-        let mut engine = Engine::new(COST, limits);
+        let mut engine = Engine::new(cost(), limits);
         for (id, function, prompt) in [(0, 1, 150), (1, 1, 150), (2, 2, 40)] {
             engine.push(Sequence { id, function, adapter_read: 0, prompt, output: 1 });
         }
@@ -366,7 +381,7 @@ fn a_cut_ends_at_the_first_border() {
     };
     let sequence = Sequence { id: 0, function: 0, adapter_read: 0, prompt: 10, output: 200 };
     let decoding = || {
-        let mut engine = Engine::new(COST, limits);
+        let mut engine = Engine::new(cost(), limits);
         let mut out = Vec::new();
         engine.push(sequence);
         let start = engine.begin(0, &mut out).expect("a prompt");

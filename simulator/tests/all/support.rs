@@ -12,7 +12,7 @@ use coldframe_policy::parts::preload::PreloadPart;
 use coldframe_policy::parts::routing::RoutingPart;
 use coldframe_policy::parts::scaling::ScalingPart;
 use coldframe_policy::parts::sharing::SharingPart;
-use coldframe_simulator::profile::{ColdStart, GpuProfile, ModelProfile, StepProfile};
+use coldframe_simulator::profile::{ColdStart, GpuProfile, ModelProfile, RowTimes, StepProfile};
 use coldframe_simulator::setup::{Model, Setup};
 use coldframe_simulator::validate::Held;
 use coldframe_simulator::world::World;
@@ -55,6 +55,7 @@ pub fn model(n: u32) -> Model {
             prefill_c_ps: 900,
             decode_a_ps: 12_000_000_000,
             decode_b_ps: 150_000_000,
+            decode_rows_ps: RowTimes::default(),
             decode_c_ps: 20_000,
             host_ps: 1_000_000_000,
             adapter_layer_ps: 10_000_000,

@@ -58,6 +58,9 @@ pub struct CalibrateArgs {
     /// Add this run's measurements to this file and make the profile of all runs in it: the mean of each number
     #[arg(long, value_name = "FILE.jsonl")]
     points: Option<PathBuf>,
+    /// Measure nothing: make the profile of the runs that are in --points
+    #[arg(long, requires = "points")]
+    refit: bool,
     /// Fewer sizes and rounds
     #[arg(long)]
     quick: bool,
@@ -96,17 +99,14 @@ pub fn run(args: CalibrateArgs, ui: &Ui) -> Result<()> {
     if args.task {
         return loads::open_and_tell(&args.model, ui);
     }
-    args.model.check()?;
+    if !args.refit {
+        args.model.check()?;
+    }
     let out = args.out.clone().context("--out names the file to write")?;
     let mut profile = WholeFile::create(&out)?;
     let page = args.html.as_deref().map(WholeFile::create).transpose()?;
-    let mut runs = args.points.as_deref().map(Runs::open).transpose()?;
-    let mut measured = measure(&args, &out, ui)?;
-    if let Some(runs) = &mut runs {
-        measured = runs.add(measured)?;
-        let (path, count) = (runs.path().display(), measured.machine.runs);
-        ui.say(&format!("points: {path} (runs in it: {count})"));
-    }
+    let runs = args.points.as_deref().map(Runs::open).transpose()?;
+    let measured = found(&args, &out, runs, ui)?;
     let derived = sim::derive(&measured)?;
     profile.write_all(sim::text(&measured, &derived).as_bytes())?;
     profile.finish()?;
@@ -117,6 +117,22 @@ pub fn run(args: CalibrateArgs, ui: &Ui) -> Result<()> {
         ui.say(&format!("page: {}", path.display()));
     }
     tell(&measured, &derived, ui)
+}
+
+/// What the profile is made of: a run now, with those in the file where there is one, or those alone.
+fn found(args: &CalibrateArgs, out: &Path, runs: Option<Runs>, ui: &Ui) -> Result<Measured> {
+    if let Some(runs) = runs.as_ref().filter(|_| args.refit) {
+        return runs.mean();
+    }
+    let settings = settings(args)?;
+    let run = |settings| Ok(Measured { notes: settings, ..measure(args, out, ui)? });
+    let Some(runs) = runs else { return run(settings) };
+    // Before minutes are spent on what the file won't take.
+    runs.fits(&settings)?;
+    let path = runs.path().to_owned();
+    let whole = runs.add(run(settings)?)?;
+    ui.say(&format!("points: {} (runs in it: {})", path.display(), whole.machine.runs));
+    Ok(whole)
 }
 
 fn measure(args: &CalibrateArgs, out: &Path, ui: &Ui) -> Result<Measured> {
@@ -153,10 +169,6 @@ fn measure(args: &CalibrateArgs, out: &Path, ui: &Ui) -> Result<Measured> {
     let page_tokens = coldframe_backbone::executor::PAGE_TOKENS as u64;
     let shape = shape(&opened, device.page_bytes / page_tokens, context_bytes);
     let machine = machine(args, rounds, &device.name)?;
-    let notes = BTreeMap::from([
-        ("model".to_owned(), opened.path.file_name().unwrap_or_default().to_string_lossy().into_owned()),
-        ("mode".to_owned(), if args.quick { "quick" } else { "full" }.to_owned()),
-    ]);
     Ok(Measured {
         machine,
         shape,
@@ -174,8 +186,23 @@ fn measure(args: &CalibrateArgs, out: &Path, ui: &Ui) -> Result<Measured> {
             FilesArg::Dropped => sim::Files::Dropped,
         },
         engine: Some(engine_rules()),
-        notes,
+        notes: BTreeMap::new(),
     })
+}
+
+/// What decides what is measured; runs that differ in it make no mean.
+fn settings(args: &CalibrateArgs) -> Result<BTreeMap<String, String>> {
+    let model = args.model.path()?;
+    let all = [
+        ("model", model.file_name().unwrap_or_default().to_string_lossy().into_owned()),
+        ("mode", if args.quick { "quick" } else { "full" }.to_owned()),
+        ("threads", args.model.threads().to_string()),
+        ("kv", format!("{:?}", args.model.kv()).to_lowercase()),
+        ("batch", args.batch.to_string()),
+        ("rank", args.rank.to_string()),
+        ("files", format!("{:?}", args.files).to_lowercase()),
+    ];
+    Ok(all.map(|(what, value)| (what.to_owned(), value)).into())
 }
 
 /// How the host's engine makes its steps.
@@ -259,7 +286,7 @@ fn tell(measured: &Measured, derived: &Derived, ui: &Ui) -> Result<()> {
         let all = serde_json::json!({
             "host_ms": derived.host_ps as f64 / 1e9,
             "prefill_ps": derived.prefill_ps, "prefill_floor_ps": derived.prefill_floor_ps,
-            "decode_ps": derived.decode_ps,
+            "decode_ps": derived.decode_ps, "decode_rows_ps": derived.decode_rows_ps,
             "adapter_layer_ps": derived.adapter_layer_ps, "adapter_token_ps": derived.adapter_token_ps,
             "adapter_disk_ms": derived.adapter.disk_ns.map(|ns| ns as f64 / 1e6),
             "adapter_memory_ms": derived.adapter.memory_ns as f64 / 1e6,

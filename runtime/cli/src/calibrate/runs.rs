@@ -4,8 +4,9 @@
 //! (`coldframe_simulator::calibrate::mean`).
 
 use crate::ui::WholeFile;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use coldframe_simulator::calibrate::{Measured, mean};
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,8 @@ use std::path::{Path, PathBuf};
 pub struct Runs {
     path: PathBuf,
     runs: Vec<Measured>,
+    /// What will be it, once a run is added: a place that cannot be written is known before anything is measured.
+    next: WholeFile,
 }
 
 impl Runs {
@@ -20,7 +23,7 @@ impl Runs {
     ///
     /// # Errors
     ///
-    /// A file that cannot be read, or a line that is no run, by its number.
+    /// A file that cannot be read or written, or a line that is no run, by its number.
     pub fn open(path: &Path) -> Result<Self> {
         let text = match std::fs::read_to_string(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
@@ -32,7 +35,42 @@ impl Runs {
             })
         };
         let runs = text.lines().enumerate().map(run).collect::<Result<Vec<Measured>>>()?;
-        Ok(Self { path: path.to_owned(), runs })
+        Ok(Self { path: path.to_owned(), runs, next: WholeFile::create(path)? })
+    }
+
+    /// Whether a run with these settings, named as in [`Measured::notes`], goes with those in the file. What a run of an
+    /// older build did not note is found out by [`Self::add`].
+    ///
+    /// # Errors
+    ///
+    /// A setting that differs, and both its values.
+    pub fn fits(&self, settings: &BTreeMap<String, String>) -> Result<()> {
+        let Some(last) = self.runs.last() else { return Ok(()) };
+        for (what, here) in settings {
+            match last.notes.get(what) {
+                Some(there) if there != here => bail!(
+                    "{}: {what} of the last run in it: {there}; of this one: {here}. Runs of one profile measure the same: \
+                     give the same options, or another file",
+                    self.path.display()
+                ),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The mean of the runs there are; the file stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// No run, or runs that differ.
+    pub fn mean(&self) -> Result<Measured> {
+        mean(&self.runs).with_context(|| format!("{}", self.path.display()))
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Adds a run, writes the file, and tells the mean of all.
@@ -40,20 +78,15 @@ impl Runs {
     /// # Errors
     ///
     /// A run of another machine, model or set of measurements than those before: the file stays as it was then.
-    pub fn add(&mut self, run: Measured) -> Result<Measured> {
-        self.runs.push(run);
-        let whole = mean(&self.runs).with_context(|| format!("{}", self.path.display()))?;
-        let mut file = WholeFile::create(&self.path)?;
-        for run in &self.runs {
-            writeln!(file, "{}", serde_json::to_string(run)?)?;
+    pub fn add(self, run: Measured) -> Result<Measured> {
+        let Self { path, mut runs, mut next } = self;
+        runs.push(run);
+        let whole = mean(&runs).with_context(|| format!("{}", path.display()))?;
+        for run in &runs {
+            writeln!(next, "{}", serde_json::to_string(run)?)?;
         }
-        file.finish()?;
+        next.finish()?;
         Ok(whole)
-    }
-
-    /// Where the file is.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 }
 
@@ -65,19 +98,24 @@ mod tests {
     fn runs_are_added_and_read_again() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("points.jsonl");
+        let notes = |mode: &str| BTreeMap::from([("mode".to_owned(), mode.to_owned())]);
         let run = |layers, rounds| {
-            let mut run = Measured::default();
+            let mut run = Measured { notes: notes("full"), ..Measured::default() };
             (run.shape.layers, run.machine.rounds) = (layers, rounds);
             run
         };
-        let mut runs = Runs::open(&path).expect("no file yet");
+        let runs = Runs::open(&path).expect("no file yet");
         assert_eq!(runs.add(run(2, 3)).expect("the first").machine.runs, 1);
-        let mut runs = Runs::open(&path).expect("one run");
+        let runs = Runs::open(&path).expect("one run");
         let whole = runs.add(run(2, 5)).expect("the second");
         assert_eq!((whole.machine.runs, whole.machine.rounds), (2, 3));
 
         let before = std::fs::read_to_string(&path).expect("two lines");
-        let mut runs = Runs::open(&path).expect("two runs");
+        let runs = Runs::open(&path).expect("two runs");
+        runs.fits(&notes("full")).expect("the same");
+        runs.fits(&BTreeMap::from([("news".to_owned(), "x".to_owned())])).expect("not noted then");
+        let told = format!("{:#}", runs.fits(&notes("quick")).expect_err("another mode"));
+        assert!(told.contains("points.jsonl") && told.contains("full") && told.contains("quick"), "{told}");
         let told = format!("{:#}", runs.add(run(3, 5)).expect_err("another model"));
         assert!(told.contains("points.jsonl") && told.contains("model"), "{told}");
         assert_eq!(std::fs::read_to_string(&path).expect("as before"), before);
@@ -85,5 +123,8 @@ mod tests {
         std::fs::write(&path, format!("{before}{{}}\n")).expect("written");
         let told = format!("{:#}", Runs::open(&path).err().expect("a line that is no run"));
         assert!(told.contains("line 3"), "{told}");
+        assert!(Runs::open(folder.path()).is_err(), "a folder");
+        let left: Vec<_> = std::fs::read_dir(folder.path()).expect("a folder").collect();
+        assert_eq!(left.len(), 1, "nothing beside the file: {left:?}");
     }
 }
