@@ -62,6 +62,23 @@ pub struct Agreement {
     pub parted: Option<Parted>,
 }
 
+/// Share of calls with the same fate, over pairs of runs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SameFate {
+    /// Mean of the pairs.
+    pub mean: f64,
+    /// Of the pair that agrees least.
+    pub least: f64,
+}
+
+impl SameFate {
+    /// Of each pair's share; `None` without one.
+    pub fn of(shares: &[f64]) -> Option<Self> {
+        let least = shares.iter().copied().reduce(f64::min)?;
+        Some(Self { mean: shares.iter().sum::<f64>() / shares.len() as f64, least })
+    }
+}
+
 /// Where two lists part.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parted {

@@ -1,7 +1,7 @@
 //! Fidelity as a page: both worlds' curves on one plot, every number side by side, where decisions part.
 
 use super::compare::Row;
-use super::decisions::{Agreement, Dated};
+use super::decisions::{Agreement, Dated, SameFate};
 use crate::report::html::markup::{Cell, Table, esc, section};
 use crate::report::html::svg::{self, Plot, Scale, tick_text};
 use crate::report::html::theme::{dash, page as frame};
@@ -20,10 +20,12 @@ pub struct Pair<'a> {
     pub simulated: &'a [RunReport],
     /// Every number.
     pub rows: &'a [Row],
-    /// Decisions, where both logs are there.
+    /// Decisions, where both logs are there: of the pair whose fates agree least.
     pub agreement: Option<&'a Agreement>,
-    /// Share of requests with the same fate in two live runs, of the two that agree least.
-    pub live_agreement: Option<f64>,
+    /// Each live run's fates beside its simulation's.
+    pub same_fate: Option<SameFate>,
+    /// Fates of each two live runs.
+    pub same_fate_live: Option<SameFate>,
 }
 
 /// The page.
@@ -36,7 +38,7 @@ pub fn page(pair: &Pair<'_>) -> String {
         sections.push(("residency", "Adapters in memory", residency(pair)));
     }
     if let Some(agreement) = pair.agreement {
-        sections.push(("decisions", "Decisions", decisions(agreement, pair.live_agreement)));
+        sections.push(("decisions", "Decisions", decisions(agreement, pair)));
     }
     let contents: Vec<(&str, &str)> = sections.iter().map(|(id, title, _)| (*id, *title)).collect();
     let body: String = sections.iter().map(|(_, _, html)| html.as_str()).collect();
@@ -49,33 +51,35 @@ const INTRO: &str = "Live is the mean of the live runs, noise half their spread 
 fn curves(pair: &Pair<'_>) -> String {
     let ttft = cdf(pair, "time to first token", |run| &run.ttft_cdf);
     let e2e = cdf(pair, "arrival to last token", |run| &run.e2e_cdf);
-    let intro = "A line for each run: live ones first, then simulated ones. A simulation starts with what its live run's \
-                 host had measured.";
+    let intro = "A line for each run. A simulation starts with what its live run's host had measured.";
     section("curves", "Latency", intro, &(ttft + &e2e))
 }
 
 type Curve = fn(&RunReport) -> &Vec<(f64, f64)>;
 
-/// Runs with their names, the simulated ones last.
-fn named<'a>(pair: &'a Pair<'_>) -> Vec<(String, &'a RunReport)> {
-    let all = |what: &'static str, runs: &'a [RunReport]| {
+/// The worlds; all runs of one are drawn alike.
+const WORLDS: [&str; 2] = ["live", "simulated"];
+
+/// A run's line: its world, its name, its points.
+type Line = (usize, String, Vec<(f64, f64)>);
+
+/// Runs with their world and name, the simulated ones last.
+fn named<'a>(pair: &'a Pair<'_>) -> Vec<(usize, String, &'a RunReport)> {
+    let all = |world: usize, runs: &'a [RunReport]| {
+        let what = WORLDS[world];
         let name =
             move |n: usize| if runs.len() == 1 { what.to_owned() } else { format!("{what} {}", n + 1) };
-        runs.iter().enumerate().map(move |(n, run)| (name(n), run))
+        runs.iter().enumerate().map(move |(n, run)| (world, name(n), run))
     };
-    all("live", pair.live).chain(all("simulated", pair.simulated)).collect()
+    all(0, pair.live).chain(all(1, pair.simulated)).collect()
 }
 
 fn cdf(pair: &Pair<'_>, what: &str, curve: Curve) -> String {
     let runs = named(pair);
-    let scale = Scale::log(runs.iter().flat_map(|(_, run)| curve(run).iter().map(|p| p.0)));
-    let lines: Vec<(String, Vec<(f64, f64)>)> = runs
-        .iter()
-        .map(|(name, run)| {
-            let points = curve(run).iter().map(|&(x, y)| (scale.place(x), y)).collect();
-            (name.clone(), points)
-        })
-        .collect();
+    let scale = Scale::log(runs.iter().flat_map(|(_, _, run)| curve(run).iter().map(|p| p.0)));
+    let points = |run: &RunReport| curve(run).iter().map(|&(x, y)| (scale.place(x), y)).collect();
+    let lines: Vec<Line> =
+        runs.iter().map(|(world, name, run)| (*world, name.clone(), points(run))).collect();
     let seconds = |v: f64| {
         if v < 0.9995 { format!("{} ms", tick_text(v * 1e3)) } else { format!("{} s", tick_text(v)) }
     };
@@ -89,22 +93,21 @@ fn cdf(pair: &Pair<'_>, what: &str, curve: Curve) -> String {
     )
 }
 
-fn figure(
-    about: &str,
-    x: (Vec<svg::Tick>, String),
-    y: (Vec<svg::Tick>, String),
-    lines: &[(String, Vec<(f64, f64)>)],
-) -> String {
+fn figure(about: &str, x: (Vec<svg::Tick>, String), y: (Vec<svg::Tick>, String), lines: &[Line]) -> String {
     let (mut curves, mut legend) = (String::new(), String::new());
-    for (n, (name, points)) in lines.iter().enumerate().filter(|(_, (_, points))| !points.is_empty()) {
-        let name = esc(name);
+    let mut runs = [0; WORLDS.len()];
+    for (world, name, points) in lines.iter().filter(|(_, _, points)| !points.is_empty()) {
+        runs[*world] += 1;
         curves += &format!(
-            "<path class=\"curve s{}\" stroke-dasharray=\"{}\" d=\"{}\"><title>{name}</title></path>",
-            n % 7,
-            dash(n),
-            svg::path(points.iter().copied())
+            "<path class=\"curve s{world}\" stroke-dasharray=\"{}\" d=\"{}\"><title>{}</title></path>",
+            dash(*world),
+            svg::path(points.iter().copied()),
+            esc(name)
         );
-        legend += &format!("<li><b class=\"key s{}\">{}</b> {name}</li>", n % 7, n + 1);
+    }
+    for (world, what) in WORLDS.iter().enumerate().filter(|(world, _)| runs[*world] > 0) {
+        let count = if runs[world] > 1 { format!(", {} runs", runs[world]) } else { String::new() };
+        legend += &format!("<li><b class=\"key s{world}\">{}</b> {what}{count}</li>", world + 1);
     }
     let plot = Plot { about: esc(about), x, y, height_px: 320, curves, marks: String::new() };
     let caption = esc(about);
@@ -118,15 +121,14 @@ fn residency(pair: &Pair<'_>) -> String {
     const ADAPTERS: usize = 2;
     let runs = named(pair);
     let span = |run: &RunReport| run.memory.step_s * run.memory.over_time.len() as f64;
-    let across = Scale::up_to(runs.iter().map(|(_, run)| span(run)));
+    let across = Scale::up_to(runs.iter().map(|(_, _, run)| span(run)));
     let bytes = |row: &Vec<u64>| row.get(ADAPTERS).copied().unwrap_or(0) as f64 / 1e6;
-    let up = Scale::linear(runs.iter().flat_map(|(_, run)| run.memory.over_time.iter().map(bytes)));
+    let up = Scale::linear(runs.iter().flat_map(|(_, _, run)| run.memory.over_time.iter().map(bytes)));
     let line = |run: &RunReport| {
         let at = |n: usize| across.place((n as f64 + 0.5) * run.memory.step_s);
         run.memory.over_time.iter().enumerate().map(|(n, row)| (at(n), up.place(bytes(row)))).collect()
     };
-    let lines: Vec<(String, Vec<(f64, f64)>)> =
-        runs.iter().map(|(name, run)| (name.clone(), line(run))).collect();
+    let lines: Vec<Line> = runs.iter().map(|(world, name, run)| (*world, name.clone(), line(run))).collect();
     let x = (across.ticks(tick_text), "seconds".to_owned());
     let y = (up.ticks(tick_text), "10⁶ bytes of adapters in device memory".to_owned());
     let intro = "From the hosts' logs, through the simulator's own account.";
@@ -158,22 +160,26 @@ fn numbers(rows: &[Row]) -> String {
     .render()
 }
 
-fn decisions(agreement: &Agreement, among_live: Option<f64>) -> String {
+fn decisions(agreement: &Agreement, pair: &Pair<'_>) -> String {
     let share = |value: f64| units::percent(value);
-    let in_order = agreement.in_order.map_or("too different to tell".to_owned(), share);
-    let mut body = format!(
-        "<p>{} live and {} simulated decisions. Common in order: {in_order}. Requests with the same fate (refused, or \
-         admitted after waiting for the same stages): {}.</p>",
-        agreement.counts[0],
-        agreement.counts[1],
-        share(agreement.by_request)
-    );
-    if let Some(same) = among_live {
+    let mut body = String::new();
+    let shares = [
+        ("a live run and its simulation", pair.same_fate),
+        ("two live runs of the same trace", pair.same_fate_live),
+    ];
+    for (whose, same) in shares.iter().filter_map(|(whose, same)| Some((whose, (*same)?))) {
         body += &format!(
-            "<p>Two live runs have the same fate for {} of requests, where they agree least.</p>",
-            share(same)
+            "<p>Requests with the same fate (refused, or admitted after waiting for the same stages) in {whose}: {} on the \
+             mean, {} where they agree least.</p>",
+            share(same.mean),
+            share(same.least)
         );
     }
+    let in_order = agreement.in_order.map_or("too different to tell".to_owned(), share);
+    body += &format!(
+        "<p>Where they agree least: {} live and {} simulated decisions, {in_order} of them common in order.</p>",
+        agreement.counts[0], agreement.counts[1]
+    );
     let rows = agreement.kinds.iter().map(|(kind, [live, simulated])| {
         [(*kind).to_owned(), live.to_string(), simulated.to_string()].map(Cell::new).to_vec()
     });

@@ -1,7 +1,7 @@
 //! The simulator's own log read back: the same decisions, the same numbers, the same demand.
 
 use super::compare::{cold_count_error, rows};
-use super::decisions::{Decision, Fate, Fates, agreement, differences, same_fate};
+use super::decisions::{Decision, Fate, Fates, SameFate, agreement, differences, same_fate};
 use super::page::{Pair, page};
 use super::{logged, trace};
 use crate::profile::{ColdStart, GpuProfile, ModelProfile, Profiles, StepProfile};
@@ -193,6 +193,8 @@ fn fates_are_by_function_and_call() {
     assert_eq!(same_fate(&all, &fates(&[("a", &[8, 0])])), 0.5, "calls that one lacks differ");
     assert_eq!(same_fate(&fates(&[("a", &[8, 0])]), &all), 0.5, "whichever lacks them");
     assert_eq!(same_fate(&Fates::new(), &Fates::new()), 1.0);
+    assert_eq!(SameFate::of(&[1.0, 0.5, 0.75]), Some(SameFate { mean: 0.75, least: 0.5 }));
+    assert_eq!(SameFate::of(&[]), None);
 }
 
 #[test]
@@ -243,16 +245,22 @@ fn the_page_holds_curves_numbers_and_decisions() {
         simulated: &live,
         rows: &rows,
         agreement: Some(&found),
-        live_agreement: Some(0.875),
+        same_fate: SameFate::of(&[1.0, 0.75]),
+        same_fate_live: SameFate::of(&[0.625]),
     };
     let html = page(&pair);
     assert!(
         html.contains("&lt;A&gt;")
-            && html.contains("Common in order: 100")
-            && html.contains("87.5")
+            && html.contains("100.0 % of them common in order")
+            && html.contains("87.5 % on the mean, 75.0 % where")
+            && html.contains("62.5 % on the mean")
             && !html.contains("NaN")
     );
     assert!(html.matches("class=\"curve").count() >= 6);
+    assert!(html.contains("1</b> live</li><li>") && html.contains("2</b> simulated</li>"));
+    let twice = [run.clone(), run];
+    let html = page(&Pair { live: &twice, ..pair });
+    assert!(html.contains("1</b> live, 2 runs</li><li>") && html.contains("<title>live 2</title>"));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use coldframe_policy::log::Reader;
 use coldframe_simulator::fidelity::compare::{Row, cold_count_error, rows};
-use coldframe_simulator::fidelity::decisions::{Agreement, agreement, same_fate};
+use coldframe_simulator::fidelity::decisions::{Agreement, SameFate, agreement, same_fate};
 use coldframe_simulator::fidelity::logged::{Logged, read};
 use coldframe_simulator::fidelity::page::{Pair, dated, page};
 use coldframe_simulator::report::json;
@@ -94,7 +94,8 @@ pub fn run(args: FidelityArgs, ui: &Ui) -> Result<()> {
             simulated: &simulated,
             rows: &found.rows,
             agreement: found.agreement.as_ref(),
-            live_agreement: found.live_agreement,
+            same_fate: found.same_fate,
+            same_fate_live: found.same_fate_live,
         };
         file.write_all(page(&pair).as_bytes())?;
         file.finish()?;
@@ -191,9 +192,12 @@ fn merged(client: RunReport, log: Option<&Logged>) -> RunReport {
 /// Everything compared.
 struct Found {
     rows: Vec<Row>,
+    /// Of the pair of runs whose fates agree least.
     agreement: Option<Agreement>,
-    /// Share of requests with the same fate in two live runs, of the two that agree least.
-    live_agreement: Option<f64>,
+    /// Each live run's fates beside its simulation's.
+    same_fate: Option<SameFate>,
+    /// Fates of each two live runs.
+    same_fate_live: Option<SameFate>,
     cold_count_error: Option<f64>,
     replayed: Vec<(u64, Option<String>)>,
     with_logs: bool,
@@ -205,19 +209,21 @@ impl Found {
         let pair = |(log, own): (&Logged, &Logged)| {
             agreement(&log.decisions, &own.decisions, [&log.fates, &own.fates])
         };
-        let agreements = logs.iter().zip(own_logs).map(pair);
+        let agreements: Vec<Agreement> = logs.iter().zip(own_logs).map(pair).collect();
+        let same: Vec<f64> = agreements.iter().map(|found| found.by_request).collect();
         let replayed =
             logs.iter().map(|log| (log.equal, log.parted.as_ref().map(|p| format!("{p:?}")))).collect();
         let with_logs = !logs.is_empty();
         let pairs = logs.iter().enumerate().flat_map(|(n, a)| logs[n + 1..].iter().map(move |b| (a, b)));
+        let among_live: Vec<f64> = pairs.map(|(a, b)| same_fate(&a.fates, &b.fates)).collect();
         let all = rows(live, simulated).into_iter();
         // Without the host's log a client knows nothing of the devices, and of cold starts only what the host tells.
         let known = |row: &Row| with_logs || !device_row(&row.key);
         Self {
             rows: all.filter(known).collect(),
-            // Of several runs the one that agrees least.
-            agreement: agreements.min_by(|a, b| a.by_request.total_cmp(&b.by_request)),
-            live_agreement: pairs.map(|(a, b)| same_fate(&a.fates, &b.fates)).reduce(f64::min),
+            agreement: agreements.into_iter().min_by(|a, b| a.by_request.total_cmp(&b.by_request)),
+            same_fate: SameFate::of(&same),
+            same_fate_live: SameFate::of(&among_live),
             cold_count_error: cold_count_error(live, simulated),
             replayed,
             with_logs,
@@ -234,8 +240,10 @@ impl Found {
         };
         let error =
             |key: &str| self.rows.iter().find(|row| row.key == key).and_then(Row::error).map(f64::abs);
-        put("decisions_equal", self.agreement.as_ref().map(|found| found.by_request));
-        put("decisions_equal_live", self.live_agreement);
+        put("decisions_equal", self.same_fate.map(|same| same.mean));
+        put("decisions_equal_least", self.same_fate.map(|same| same.least));
+        put("decisions_equal_live", self.same_fate_live.map(|same| same.mean));
+        put("decisions_equal_live_least", self.same_fate_live.map(|same| same.least));
         put("decisions_in_order", self.agreement.as_ref().and_then(|found| found.in_order));
         for (name, key) in [
             ("ttft_mean_err", "ttft_mean"),
@@ -296,14 +304,14 @@ impl Found {
         }
         if let Some(found) = &self.agreement {
             let in_order = found.in_order.map_or("too different to tell".to_owned(), units::percent);
-            let by_request = units::percent(found.by_request);
-            out += &format!("decisions: same fate of {by_request} of requests; {in_order} common in order\n");
-            if let Some(same) = self.live_agreement {
-                out += &format!(
-                    "live runs among themselves: same fate of {} of requests\n",
-                    units::percent(same)
-                );
+            for (whose, same) in
+                [("live and simulated", self.same_fate), ("live runs among themselves", self.same_fate_live)]
+            {
+                let Some(same) = same else { continue };
+                let (mean, least) = (units::percent(same.mean), units::percent(same.least));
+                out += &format!("{whose}: same fate of {mean} of requests, {least} where they agree least\n");
             }
+            out += &format!("decisions of those that agree least: {in_order} common in order\n");
             if let Some(parted) = &found.parted {
                 out += &format!(
                     "they part at decision {}: live {}; simulated {}\n",

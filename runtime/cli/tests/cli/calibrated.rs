@@ -160,10 +160,10 @@ fn the_simulator_agrees_with_itself() {
         let wanted = if key.starts_with("decisions") { 1.0 } else { 0.0 };
         assert_eq!(value.as_f64(), Some(wanted), "{key}");
     }
-    assert_eq!(found["summary"].as_object().map(serde_json::Map::len), Some(8), "{}", found["summary"]);
+    assert_eq!(found["summary"].as_object().map(serde_json::Map::len), Some(9), "{}", found["summary"]);
     assert_eq!(found["first_difference"], Value::Null);
     assert_eq!(found["host_log_decided_again"][0]["parted"], Value::Null);
-    assert!(place.text("f.html").contains("Common in order: 100"));
+    assert!(place.text("f.html").contains("100.0 % of them common in order"));
     place.bad(1, &[&["fidelity"], &SIM[1..]].concat(), &["--live"]);
     place.bad(
         1,
@@ -195,15 +195,27 @@ fn a_log_answers_what_if() {
 fn this_machine_can_be_measured() {
     let place = Place::new();
     place.bad(2, &["calibrate", "--backbone", "x"], &["--out"]);
+    place.bad(2, &["calibrate", "--backbone", "x", "--out", "p.toml", "--refit"], &["--points"]);
+    let none = ["calibrate", "--backbone", "x", "--out", "p.toml", "--refit", "--points", "none.jsonl"];
+    place.fails(1, &none, &["none.jsonl", "one run at least"]);
     place.fails(1, &["calibrate", "--backbone", "./none.gguf", "--out", "p.toml"], &["none.gguf"]);
     let Some(model) = model() else { return };
     calls(&place);
     let model = model.display().to_string();
-    let options =
-        ["--quick", "--batch", "4", "--price-per-hour", "0.1", "--out", "p.toml", "--html", "p.html"];
-    let found = place.works(&[&["--json", "calibrate", "--backbone", &model], &options[..]].concat());
+    let files = ["--out", "p.toml", "--html", "p.html", "--points", "p.jsonl"];
+    let options = [&["--quick", "--price-per-hour", "0.1"], &files[..]].concat();
+    let found =
+        place.works(&[&["--json", "calibrate", "--backbone", &model, "--batch", "4"], &options[..]].concat());
     let found: Value = serde_json::from_str(&found).expect("JSON");
     assert!(found["fits"].as_array().is_some_and(|fits| fits.len() == 7), "{found}");
     assert!(place.text("p.html").contains("Prefill"));
+    // Refused before anything is measured: nothing is said of it.
+    let other = [&["calibrate", "--backbone", &model, "--batch", "2"], &options[..]].concat();
+    place.fails(1, &other, &["p.jsonl", "batch", "4", "2"]);
+    assert!(!place.at_home(&other).stderr.contains("bandwidths"));
+    assert_eq!(place.text("p.jsonl").lines().count(), 1);
+    let again = ["calibrate", "--backbone", &model, "--points", "p.jsonl", "--refit", "--out", "again.toml"];
+    place.works(&again);
+    assert_eq!(place.text("again.toml"), place.text("p.toml"), "of the same run");
     place.good(&["replay", "--trace", "calls.csv", "--sort", "--profile", "p.toml", "--policy", "coldframe"]);
 }
