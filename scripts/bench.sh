@@ -11,7 +11,7 @@ usage() {
     echo "  sandbox   the sandbox's promises, beside bare wasmtime in the same run"
     echo "  sandbox-peers  a component of wasi:http under our server and under wasmtime serve (built from crates.io); needs wrk"
     echo "  host      the host's promises, on servers of its own (--minutes 10 --kill-rounds 500 for the full ones)"
-    echo "  fidelity  the simulator beside the host: calibration, three classes of traces, two policies, three live runs each"
+    echo "  fidelity  the simulator beside the host: calibration, three classes of traces, two policies, six live runs each"
     echo "            (POLICIES, CLASSES, FUNCTIONS, RUNS, SPAN, RATE, PROFILE, and KEEP=1 to go on after an interruption: see the script;"
     echo "            results in target/fidelity)"
     echo "  host-peers  first tokens on an adapter from disk in llama.cpp (installs it into target/peers), in one process"
@@ -69,8 +69,10 @@ case "$name" in
         home="${FIDELITY_HOME:-${CARGO_TARGET_DIR:-target}/fidelity}"
         mkdir -p "$home"
         export COLDFRAME="$coldframe" COLDFRAME_MODEL="$model"
-        # A machine that is shared with others has fast and slow minutes, so all of it goes in rounds: a calibration, then one
-        # live run of each pair. The profile is of all calibrations. Its price only scales the bill; its error is the same for any.
+        # A machine that is shared with others has fast and slow minutes, so all of it goes in rounds: a short calibration, then
+        # one live run of each pair. The profile is of all calibrations. Its price only scales the bill; its error is the same
+        # for any.
+        export RUNS="${RUNS:-6}"
         profile="${PROFILE:-$home/profile.toml}"
         [ -n "${KEEP:-}" ] || rm -f "$home/points.jsonl" "$home"/*/live-*.json
         pairs=""
@@ -87,9 +89,9 @@ case "$name" in
             for policy in ${POLICIES:-coldframe serverlesslora}; do pairs="$pairs $class-$policy"; done
         done
         round=1
-        while [ "$round" -le "${RUNS:-3}" ]; do
+        while [ "$round" -le "$RUNS" ]; do
             [ -n "${PROFILE:-}" ] || [ "$(cat "$home/points.jsonl" 2>/dev/null | wc -l)" -ge "$round" ] ||
-                "$coldframe" calibrate --backbone "$model" --price-per-hour 0.10 --rounds 3 --points "$home/points.jsonl" \
+                "$coldframe" calibrate --backbone "$model" --price-per-hour 0.10 --rounds 1 --points "$home/points.jsonl" \
                     --out "$profile" --html "$home/profile.html" >&2
             for pair in $pairs; do
                 ONLY=live KEEP=1 RUNS="$round" POLICY="${pair#*-}" \
@@ -97,6 +99,9 @@ case "$name" in
             done
             round=$((round + 1))
         done
+        # Again, of all calibrations there are, for a KEEP=1 with a newer build.
+        [ -n "${PROFILE:-}" ] || "$coldframe" calibrate --backbone "$model" --points "$home/points.jsonl" --refit \
+            --out "$profile" --html "$home/profile.html" >&2
         results=""
         for pair in $pairs; do
             ONLY=compare POLICY="${pair#*-}" scripts/fidelity.sh "$profile" "$home/${pair%%-*}.csv" "$home/$pair" >&2
