@@ -110,7 +110,7 @@ fn prefill(measured: &Measured, derived: &Derived) -> String {
         }
     };
     let series = [of(false, "no adapter"), of(true, "under an adapter")];
-    let about = "Prefill by prompt length: without adapter (A) and under one (B)";
+    let about = "Prefill by prompt length: without adapter (solid) and under one (dashed)";
     section("prefill", "Prefill", "", &plot(about, "prompt tokens", "milliseconds", &series))
 }
 
@@ -133,11 +133,15 @@ fn decode(measured: &Measured, derived: &Derived) -> String {
             line,
         }
     };
+    let sizes: Vec<String> = batches.iter().map(u64::to_string).collect();
     let series: Vec<Series> = batches.into_iter().map(of).collect();
-    let about = "Decode step by context of each sequence, a line for each batch size";
+    let about = format!(
+        "Decode step by context of each sequence, a line for each batch size: from below {} sequences",
+        sizes.join(", ")
+    );
     let behind = "Dots are the engine alone, without adapters; lines are steps of a server's streams less what adapters add.";
     let intro = if measured.serving.is_empty() { "" } else { behind };
-    section("decode", "Decode", intro, &plot(about, "cached tokens of a sequence", "milliseconds", &series))
+    section("decode", "Decode", intro, &plot(&about, "cached tokens of a sequence", "milliseconds", &series))
 }
 
 fn all(measured: &Measured, derived: &Derived) -> String {
