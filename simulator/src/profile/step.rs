@@ -1,7 +1,8 @@
 //! Step times: what one forward pass costs on one GPU for one model, as integer picosecond formulas.
 //!
 //! A prefill of T tokens takes `max(floor, a + b·T + c·T²)`, a decode step of B sequences with K cached tokens in all
-//! takes `a + b·B + c·K`, where a straight line over B is near enough ([`RowTimes`] otherwise). How a step that mixes both is composed is the engine model's business, not this file's.
+//! takes `a + b·B + c·K`, where a straight line over B is near enough ([`RowTimes`] otherwise). How a step that mixes both
+//! is composed is the engine model's business, not this file's.
 
 use serde::{Deserialize, Serialize};
 

@@ -22,7 +22,7 @@ use coldframe_backbone::adapter::BaseWeights;
 use coldframe_backbone::engine::EngineOptions;
 use coldframe_simulator::calibrate::{self as sim, Derived, Measured, Shape};
 use coldframe_simulator::profile::EngineRules;
-use runs::Runs;
+use runs::{Runs, mean_of};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -59,7 +59,9 @@ pub struct CalibrateArgs {
     #[arg(long, value_name = "FILE.jsonl")]
     points: Option<PathBuf>,
     /// Measure nothing: make the profile of the runs that are in --points
-    #[arg(long, requires = "points")]
+    #[arg(long, requires = "points", conflicts_with_all = [
+        "quick", "rounds", "name", "rank", "files", "batch", "memory_gb", "price_per_hour", "scratch",
+    ])]
     refit: bool,
     /// Fewer sizes and rounds
     #[arg(long)]
@@ -105,8 +107,10 @@ pub fn run(args: CalibrateArgs, ui: &Ui) -> Result<()> {
     let out = args.out.clone().context("--out names the file to write")?;
     let mut profile = WholeFile::create(&out)?;
     let page = args.html.as_deref().map(WholeFile::create).transpose()?;
-    let runs = args.points.as_deref().map(Runs::open).transpose()?;
-    let measured = found(&args, &out, runs, ui)?;
+    let measured = match &args.points {
+        Some(points) if args.refit => mean_of(points)?,
+        points => measured(&args, &out, points.as_deref(), ui)?,
+    };
     let derived = sim::derive(&measured)?;
     profile.write_all(sim::text(&measured, &derived).as_bytes())?;
     profile.finish()?;
@@ -119,23 +123,19 @@ pub fn run(args: CalibrateArgs, ui: &Ui) -> Result<()> {
     tell(&measured, &derived, ui)
 }
 
-/// What the profile is made of: a run now, with those in the file where there is one, or those alone.
-fn found(args: &CalibrateArgs, out: &Path, runs: Option<Runs>, ui: &Ui) -> Result<Measured> {
-    if let Some(runs) = runs.as_ref().filter(|_| args.refit) {
-        return runs.mean();
-    }
+/// A run now, and its mean with those in the file where there is one.
+fn measured(args: &CalibrateArgs, out: &Path, points: Option<&Path>, ui: &Ui) -> Result<Measured> {
     let settings = settings(args)?;
-    let run = |settings| Ok(Measured { notes: settings, ..measure(args, out, ui)? });
-    let Some(runs) = runs else { return run(settings) };
+    let Some(path) = points else { return measure(args, settings, out, ui) };
+    let runs = Runs::open(path)?;
     // Before minutes are spent on what the file won't take.
     runs.fits(&settings)?;
-    let path = runs.path().to_owned();
-    let whole = runs.add(run(settings)?)?;
+    let whole = runs.add(measure(args, settings, out, ui)?)?;
     ui.say(&format!("points: {} (runs in it: {})", path.display(), whole.machine.runs));
     Ok(whole)
 }
 
-fn measure(args: &CalibrateArgs, out: &Path, ui: &Ui) -> Result<Measured> {
+fn measure(args: &CalibrateArgs, notes: BTreeMap<String, String>, out: &Path, ui: &Ui) -> Result<Measured> {
     let beside = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let scratch = tempfile::tempdir_in(args.scratch.as_deref().unwrap_or(beside))
         .context("cannot make a folder for files to measure with: name another with --scratch")?;
@@ -186,7 +186,7 @@ fn measure(args: &CalibrateArgs, out: &Path, ui: &Ui) -> Result<Measured> {
             FilesArg::Dropped => sim::Files::Dropped,
         },
         engine: Some(engine_rules()),
-        notes: BTreeMap::new(),
+        notes,
     })
 }
 

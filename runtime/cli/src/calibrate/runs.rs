@@ -18,6 +18,29 @@ pub struct Runs {
     next: WholeFile,
 }
 
+/// The mean of the runs in a file, which stays as it is.
+///
+/// # Errors
+///
+/// A file that cannot be read or holds no run, a line that is no run, runs that differ.
+pub fn mean_of(path: &Path) -> Result<Measured> {
+    mean(&read(path)?).with_context(|| format!("{}", path.display()))
+}
+
+/// A line each; no file yet has none.
+fn read(path: &Path) -> Result<Vec<Measured>> {
+    let text = match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+        text => text.with_context(|| format!("{}", path.display()))?,
+    };
+    let run = |(n, line): (usize, &str)| {
+        serde_json::from_str(line).with_context(|| {
+            format!("{}, line {}: not a run of `coldframe calibrate --points`", path.display(), n + 1)
+        })
+    };
+    text.lines().enumerate().map(run).collect()
+}
+
 impl Runs {
     /// Reads the file; none yet is a file without runs.
     ///
@@ -25,17 +48,7 @@ impl Runs {
     ///
     /// A file that cannot be read or written, or a line that is no run, by its number.
     pub fn open(path: &Path) -> Result<Self> {
-        let text = match std::fs::read_to_string(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
-            text => text.with_context(|| format!("{}", path.display()))?,
-        };
-        let run = |(n, line): (usize, &str)| {
-            serde_json::from_str(line).with_context(|| {
-                format!("{}, line {}: not a run of `coldframe calibrate --points`", path.display(), n + 1)
-            })
-        };
-        let runs = text.lines().enumerate().map(run).collect::<Result<Vec<Measured>>>()?;
-        Ok(Self { path: path.to_owned(), runs, next: WholeFile::create(path)? })
+        Ok(Self { path: path.to_owned(), runs: read(path)?, next: WholeFile::create(path)? })
     }
 
     /// Whether a run with these settings, named as in [`Measured::notes`], goes with those in the file. What a run of an
@@ -57,20 +70,6 @@ impl Runs {
             }
         }
         Ok(())
-    }
-
-    /// The mean of the runs there are; the file stays as it is.
-    ///
-    /// # Errors
-    ///
-    /// No run, or runs that differ.
-    pub fn mean(&self) -> Result<Measured> {
-        mean(&self.runs).with_context(|| format!("{}", self.path.display()))
-    }
-
-    /// Where the file is.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Adds a run, writes the file, and tells the mean of all.

@@ -196,6 +196,9 @@ fn this_machine_can_be_measured() {
     let place = Place::new();
     place.bad(2, &["calibrate", "--backbone", "x"], &["--out"]);
     place.bad(2, &["calibrate", "--backbone", "x", "--out", "p.toml", "--refit"], &["--points"]);
+    let both =
+        ["calibrate", "--backbone", "x", "--out", "p.toml", "--points", "p.jsonl", "--refit", "--rank", "8"];
+    place.bad(2, &both, &["--refit", "--rank"]);
     let none = ["calibrate", "--backbone", "x", "--out", "p.toml", "--refit", "--points", "none.jsonl"];
     place.fails(1, &none, &["none.jsonl", "one run at least"]);
     place.fails(1, &["calibrate", "--backbone", "./none.gguf", "--out", "p.toml"], &["none.gguf"]);
