@@ -69,10 +69,12 @@ case "$name" in
         home="${FIDELITY_HOME:-${CARGO_TARGET_DIR:-target}/fidelity}"
         mkdir -p "$home"
         export COLDFRAME="$coldframe" COLDFRAME_MODEL="$model"
-        # A machine that is shared with others has fast and slow minutes, so all of it goes in rounds: a short calibration, then
-        # one live run of each pair. The profile is of all calibrations. Its price only scales the bill; its error is the same
-        # for any.
+        # A machine that is shared with others has fast and slow minutes, so all of it goes in rounds: one live run of each pair,
+        # and a short calibration before every second one. The profile is of all calibrations. Its price only scales the bill;
+        # its error is the same for any.
         export RUNS="${RUNS:-6}"
+        # Little KV memory beside the eight adapters, so that adapters have to go: more would hold all that are called.
+        export KV_MIB="${KV_MIB:-32}"
         profile="${PROFILE:-$home/profile.toml}"
         [ -n "${KEEP:-}" ] || rm -f "$home/points.jsonl" "$home"/*/live-*.json
         pairs=""
@@ -89,11 +91,13 @@ case "$name" in
             for policy in ${POLICIES:-coldframe serverlesslora}; do pairs="$pairs $class-$policy"; done
         done
         round=1
+        run=0
         while [ "$round" -le "$RUNS" ]; do
-            [ -n "${PROFILE:-}" ] || [ "$(cat "$home/points.jsonl" 2>/dev/null | wc -l)" -ge "$round" ] ||
-                "$coldframe" calibrate --backbone "$model" --price-per-hour 0.10 --rounds 1 --points "$home/points.jsonl" \
-                    --out "$profile" --html "$home/profile.html" >&2
             for pair in $pairs; do
+                [ -n "${PROFILE:-}" ] || [ "$(cat "$home/points.jsonl" 2>/dev/null | wc -l)" -gt $((run / 2)) ] ||
+                    "$coldframe" calibrate --backbone "$model" --price-per-hour 0.10 --quick --rounds 1 \
+                        --points "$home/points.jsonl" --out "$profile" --html "$home/profile.html" >&2
+                run=$((run + 1))
                 ONLY=live KEEP=1 RUNS="$round" POLICY="${pair#*-}" \
                     scripts/fidelity.sh "$profile" "$home/${pair%%-*}.csv" "$home/$pair" >&2
             done

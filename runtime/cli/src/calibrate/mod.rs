@@ -78,7 +78,7 @@ pub struct CalibrateArgs {
     /// Which load stands for one from disk: with the files in the page cache, as on a host with memory to spare, or not
     #[arg(long, value_enum, default_value = "cached")]
     files: FilesArg,
-    /// Most sequences of a decode step of the engine alone; a server's streams are up to 32, with --quick 12
+    /// Most sequences of a decode step of the engine alone; a server's streams are up to 32, with --quick 16
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=128))]
     batch: u32,
     /// Memory that the device tier may hold, GB [default: the machine's memory]
@@ -159,7 +159,7 @@ fn measure(args: &CalibrateArgs, notes: BTreeMap<String, String>, out: &Path, ui
     #[cfg(feature = "host")]
     let served = {
         ui.say("steps and first tokens behind a server");
-        let batches: &[usize] = if args.quick { &[1, 4, 12] } else { &[1, 2, 4, 8, 16, 24, 32] };
+        let batches: &[usize] = if args.quick { &[1, 2, 4, 8, 16] } else { &[1, 2, 4, 8, 16, 24, 32] };
         serving::measure(&args.model, opened.pack.config(), batches, scratch.path(), rounds, ui)?
     };
     #[cfg(feature = "host")]

@@ -5,7 +5,7 @@
 use super::loads::MODULES;
 use crate::bench_backbone::adapters::write;
 use crate::bench_host::client::{Client, Told};
-use crate::bench_host::numbers::{Random, mean, median, prompt};
+use crate::bench_host::numbers::{Random, mean, prompt};
 use crate::bench_host::server::{Server, Settings};
 use crate::opened::BackboneArg;
 use crate::ui::Ui;
@@ -20,11 +20,13 @@ use std::time::{Duration, Instant};
 const PROMPT: usize = 32;
 /// Tokens of each answer.
 const STEPS: u32 = 64;
+/// Streams times repetitions of a round: few streams have short steps, and a short look sees a moment of the machine.
+const REPEATED: usize = 8;
 /// Streams beside a request whose first token is measured, and the tokens of its prompt.
 const BESIDE: [u64; 4] = [0, 1, 3, 6];
 const PROMPTS: [usize; 3] = [32, 64, 128];
 /// Requests measured of each kind and round.
-const FIRSTS: usize = 4;
+const FIRSTS: usize = 8;
 /// Streams beside an adapter's load.
 const LOADS_BESIDE: [u64; 3] = [0, 1, 3];
 /// Tokens of the answers of streams beside something measured.
@@ -72,13 +74,10 @@ pub fn measure(
     let mut asked = Asked { client, vocab, folder: folder.join(adapter(0)), random: Random(7), functions: 0 };
     let mut seen = Seen::new(batches);
     let bar = ui.progress("rounds behind a server");
-    for round in 0..=rounds {
-        bar.set_position(u64::from(round) * 1000 / (u64::from(rounds) + 1));
-        // The first warms up.
-        match round {
-            0 => Seen::new(batches).round(&mut asked, ui)?,
-            _ => seen.round(&mut asked, ui)?,
-        }
+    asked.warm_up(batches)?;
+    for round in 0..rounds {
+        bar.set_position(u64::from(round) * 1000 / u64::from(rounds));
+        seen.round(&mut asked, ui)?;
     }
     bar.finish_and_clear();
     Ok(seen.served(adapter_bytes))
@@ -120,8 +119,10 @@ impl Seen {
     /// Each kind once.
     fn round(&mut self, asked: &mut Asked, ui: &Ui) -> Result<()> {
         for (rows, seen) in &mut self.steps {
-            ui.check()?;
-            seen.push(asked.steps(*rows)?);
+            for _ in 0..(REPEATED / *rows).max(1) {
+                ui.check()?;
+                seen.push(asked.steps(*rows)?);
+            }
         }
         for (rows, tokens, seen) in &mut self.firsts {
             ui.check()?;
@@ -139,7 +140,7 @@ impl Seen {
             rows: *rows as u64,
             cached: *rows as u64 * (PROMPT as u64 + u64::from(STEPS) / 2),
             adapter_bytes: *rows as u64 * adapter_bytes,
-            step_ns: median(seen) as u64,
+            step_ns: mean(seen) as u64,
         };
         let first = |(rows, tokens, seen): &(u64, usize, Vec<f64>)| FirstPoint {
             rows: *rows,
@@ -172,6 +173,13 @@ fn register(client: &Client, config: &ModelConfig, folder: &Path, most: u64) -> 
 }
 
 impl Asked {
+    /// Every adapter is loaded, every kind of request was made.
+    fn warm_up(&mut self, batches: &[usize]) -> Result<()> {
+        self.steps(batches.iter().copied().max().unwrap_or(1))?;
+        self.firsts(1, PROMPT)?;
+        self.loads(0).map(drop)
+    }
+
     /// First tokens of requests beside streams, each under an adapter of its own.
     fn firsts(&mut self, rows: u64, tokens: usize) -> Result<Vec<f64>> {
         let (client, vocab) = (&self.client, self.vocab);
