@@ -11,8 +11,8 @@ usage() {
     echo "  sandbox   the sandbox's promises, beside bare wasmtime in the same run"
     echo "  sandbox-peers  a component of wasi:http under our server and under wasmtime serve (built from crates.io); needs wrk"
     echo "  host      the host's promises, on servers of its own (--minutes 10 --kill-rounds 500 for the full ones)"
-    echo "  fidelity  the simulator beside the host: calibration, three classes of traces, two policies, six live runs each"
-    echo "            (POLICIES, CLASSES, FUNCTIONS, RUNS, SPAN, RATE, PROFILE, and KEEP=1 to go on after an interruption: see the script;"
+    echo "  fidelity  the simulator beside the host: calibration, three classes of traces, two policies, four live runs each"
+    echo "            (POLICIES, CLASSES, FUNCTIONS, RUNS, SPAN, RATE, KV_MIB, PROFILE, and KEEP=1 to go on after an interruption: see the script;"
     echo "            results in target/fidelity)"
     echo "  host-peers  first tokens on an adapter from disk in llama.cpp (installs it into target/peers), in one process"
     echo "peers and backbone: COLDFRAME_ADAPTERS names the folder of PEFT adapters to make 16 of (default:"
@@ -72,7 +72,7 @@ case "$name" in
         # A machine that is shared with others has fast and slow minutes, so all of it goes in rounds: one live run of each pair,
         # and a short calibration before every second one. The profile is of all calibrations. Its price only scales the bill;
         # its error is the same for any.
-        export RUNS="${RUNS:-6}"
+        export RUNS="${RUNS:-4}"
         # Little KV memory beside the eight adapters, so that adapters have to go: more would hold all that are called.
         export KV_MIB="${KV_MIB:-32}"
         profile="${PROFILE:-$home/profile.toml}"
