@@ -11,7 +11,7 @@ usage() {
     echo "  sandbox   the sandbox's promises, beside bare wasmtime in the same run"
     echo "  sandbox-peers  a component of wasi:http under our server and under wasmtime serve (built from crates.io); needs wrk"
     echo "  host      the host's promises, on servers of its own (--minutes 10 --kill-rounds 500 for the full ones)"
-    echo "  fidelity  the simulator beside the host: calibration, three classes of traces, two policies, four live runs each"
+    echo "  fidelity  the simulator beside the host: calibration, three classes of traces, two policies, six live runs each"
     echo "            (POLICIES, CLASSES, FUNCTIONS, RUNS, SPAN, RATE, KV_MIB, PROFILE, and KEEP=1 to go on after an interruption: see the script;"
     echo "            results in target/fidelity)"
     echo "  host-peers  first tokens on an adapter from disk in llama.cpp (installs it into target/peers), in one process"
@@ -69,14 +69,14 @@ case "$name" in
         home="${FIDELITY_HOME:-${CARGO_TARGET_DIR:-target}/fidelity}"
         mkdir -p "$home"
         export COLDFRAME="$coldframe" COLDFRAME_MODEL="$model"
-        # A machine that is shared with others has fast and slow minutes, so all of it goes in rounds: one live run of each pair,
-        # and a short calibration before every second one. The profile is of all calibrations. Its price only scales the bill;
-        # its error is the same for any.
-        export RUNS="${RUNS:-4}"
+        # A machine that is shared with others has fast and slow minutes, and hours: all of it goes in rounds of one live run of
+        # each pair and a short calibration before every second one, and a round's runs are simulated from its own calibrations.
+        # The profile's price only scales the bill; its error is the same for any.
+        export RUNS="${RUNS:-6}"
         # Little KV memory beside the eight adapters, so that adapters have to go: more would hold all that are called.
         export KV_MIB="${KV_MIB:-32}"
         profile="${PROFILE:-$home/profile.toml}"
-        [ -n "${KEEP:-}" ] || rm -f "$home/points.jsonl" "$home"/*/live-*.json
+        [ -n "${KEEP:-}" ] || rm -f "$home"/points*.jsonl "$home"/*/live-*.json
         pairs=""
         for class in ${CLASSES:-predictable normal bursty}; do
             # CoV of each function's gaps; calls a second; for how long. A burst of 20 calls takes what two calls a second do.
@@ -91,12 +91,13 @@ case "$name" in
             for policy in ${POLICIES:-coldframe serverlesslora}; do pairs="$pairs $class-$policy"; done
         done
         round=1
-        run=0
         while [ "$round" -le "$RUNS" ]; do
+            run=0
+            points="$home/points-$round.jsonl"
             for pair in $pairs; do
-                [ -n "${PROFILE:-}" ] || [ "$(cat "$home/points.jsonl" 2>/dev/null | wc -l)" -gt $((run / 2)) ] ||
+                [ -n "${PROFILE:-}" ] || [ "$(cat "$points" 2>/dev/null | wc -l)" -gt $((run / 2)) ] ||
                     "$coldframe" calibrate --backbone "$model" --price-per-hour 0.10 --quick --rounds 1 \
-                        --points "$home/points.jsonl" --out "$profile" --html "$home/profile.html" >&2
+                        --points "$points" --out "$home/profile-$round.toml" >&2
                 run=$((run + 1))
                 ONLY=live KEEP=1 RUNS="$round" POLICY="${pair#*-}" \
                     scripts/fidelity.sh "$profile" "$home/${pair%%-*}.csv" "$home/$pair" >&2
@@ -104,11 +105,25 @@ case "$name" in
             round=$((round + 1))
         done
         # Again, of all calibrations there are, for a KEEP=1 with a newer build.
-        [ -n "${PROFILE:-}" ] || "$coldframe" calibrate --backbone "$model" --points "$home/points.jsonl" --refit \
-            --out "$profile" --html "$home/profile.html" >&2
+        own=""
+        if [ -z "${PROFILE:-}" ]; then
+            refit() {
+                "$coldframe" --quiet calibrate --backbone "$model" --points "$1" --refit --out "$2" --html "$home/profile.html" >&2
+            }
+            rm -f "$home/points.jsonl"
+            round=1
+            while [ "$round" -le "$RUNS" ]; do
+                refit "$home/points-$round.jsonl" "$home/profile-$round.toml"
+                own="$own $home/profile-$round.toml"
+                cat "$home/points-$round.jsonl" >> "$home/points.jsonl"
+                round=$((round + 1))
+            done
+            refit "$home/points.jsonl" "$profile"
+        fi
         results=""
         for pair in $pairs; do
-            ONLY=compare POLICY="${pair#*-}" scripts/fidelity.sh "$profile" "$home/${pair%%-*}.csv" "$home/$pair" >&2
+            ONLY=compare POLICY="${pair#*-}" RUN_PROFILES="$own" \
+                scripts/fidelity.sh "$profile" "$home/${pair%%-*}.csv" "$home/$pair" >&2
             results="$results $home/$pair/fidelity.json"
         done
         # shellcheck disable=SC2086 # a list of files

@@ -7,6 +7,7 @@
 #   ROOM              adapters that memory has room for, beside KV_MIB MiB of KV pages (default: 8 and 192)
 #   RUNS              live runs (default: 3)
 #   KEEP              1: live runs that lie in FOLDER already are not made again
+#   RUN_PROFILES      a profile for each live run, of about its time, in place of PROFILE.toml
 #   ONLY              live: the runs alone, no profile needed yet; compare: the comparison of the runs that lie in FOLDER
 set -eu
 here="$(cd "$(dirname "$0")/.." && pwd)"
@@ -72,12 +73,13 @@ while [ "${ONLY:-}" != compare ] && [ "$run" -le "${RUNS:-3}" ]; do
     run=$((run + 1))
 done
 [ "${ONLY:-}" != live ] || exit 0
-reports=""; logs=""; run=1
+reports=""; logs=""; profiles=""; run=1
 while [ "$run" -le "${RUNS:-3}" ]; do
     reports="$reports --live-report $folder/live-$run.json"; logs="$logs --host-log $folder/decisions-$run.jsonl"
     run=$((run + 1))
 done
+for own in ${RUN_PROFILES:-}; do profiles="$profiles --run-profile $own"; done
 # shellcheck disable=SC2086 # words
 "$bin" --quiet fidelity --trace "$folder/sent.csv" --profile "$profile" --policy "$policy" \
-    $reports $logs --sim-log "$folder/simulated.jsonl" \
+    $reports $logs $profiles --sim-log "$folder/simulated.jsonl" \
     --html "$folder/fidelity.html" --out "$folder/fidelity.json"

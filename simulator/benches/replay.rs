@@ -36,6 +36,7 @@ fn setup(policy: &str) -> Setup {
         jitter_permille: 0,
         any_backbone: false,
         start: None,
+        sent_late_us: Vec::new(),
         keep_log: false,
     }
 }

@@ -65,6 +65,9 @@ pub struct Setup {
     pub any_backbone: bool,
     /// The host that is simulated, as it was before its first request; `None` starts with nothing but workers.
     pub start: Option<Start>,
+    /// How much later than it was due each record was sent, microseconds, by its number; none beyond the end. Times count from
+    /// when it was due, as a live replay's do.
+    pub sent_late_us: Vec<u32>,
     /// Keep the event log in memory (tests, first-difference search).
     pub keep_log: bool,
 }

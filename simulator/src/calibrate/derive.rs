@@ -74,7 +74,9 @@ pub fn derive(measured: &Measured) -> Result<Derived, CalibrateError> {
     enough("decode", rows.len())?;
     let prefill = fit(&equations(&prompts, |p| [1.0, p.prompt as f64, (p.prompt * p.prompt) as f64], time));
     let decode = fit(&equations(&rows, |p| [1.0, p.rows as f64, p.cached as f64], time));
-    let floor = prompts.iter().map(|p| time(p)).fold(f64::INFINITY, f64::min);
+    // No prompt is shorter than a step of one sequence; the end of one, some tokens beside others, comes near.
+    let least = prompts.iter().chain(rows.iter().filter(|p| p.rows == 1));
+    let floor = least.map(|p| time(p)).fold(f64::INFINITY, f64::min);
     let ps = |ns: f64| (ns.max(0.0) * PS_PER_NS).round() as u64;
     let mut derived = Derived {
         host_ps: ps(host),
@@ -204,7 +206,8 @@ impl Derived {
         self.fits.push(FitNote { what: "steps behind a server", formula, errors: found.errors });
     }
 
-    /// What a first token takes longer than its steps: half of one that is under way, then the one with its prompt.
+    /// What a first token takes longer than its steps: half of one that is under way, then those with its prompt, of which
+    /// the engine takes what fits beside the rows into each.
     fn edge(&mut self, measured: &Measured, host: f64) {
         let steps = |p: &FirstPoint| {
             let bytes_of_rows = p.adapter_bytes * p.rows / (p.rows + 1);
@@ -219,16 +222,21 @@ impl Derived {
                 0 => 0.0,
                 _ => (self.predict_ns(&under_way) + host) / 2.0,
             };
-            let own = StepPoint {
-                prompt: p.prompt,
-                adapters: p.rows + 1,
-                adapter_bytes: p.adapter_bytes,
-                ..under_way
-            };
-            wait + self.predict_ns(&own) + host
+            let most = measured.engine.map_or(u64::MAX, |rules| u64::from(rules.max_batched_tokens));
+            let fits = most.saturating_sub(p.rows).max(1);
+            let own = (0..p.prompt.div_ceil(fits)).map(|n| {
+                let step = StepPoint {
+                    prompt: fits.min(p.prompt - n * fits),
+                    adapters: p.rows + 1,
+                    adapter_bytes: p.adapter_bytes,
+                    ..under_way
+                };
+                self.predict_ns(&step) + host
+            });
+            wait + own.sum::<f64>()
         };
         let extra = |p: &FirstPoint| Row {
-            x: [1.0, p.rows as f64, p.prompt as f64],
+            x: [1.0, f64::from(u8::from(p.rows > 0)), p.prompt as f64],
             y: p.ttft_ns as f64 - steps(p),
             of: p.ttft_ns.max(1) as f64,
         };
@@ -237,9 +245,9 @@ impl Derived {
             return;
         }
         let found = fit(&rows);
-        let [request_ps, running_ps, token_ps] = found.k.map(|ns| (ns * PS_PER_NS).round() as u64);
-        self.edge = Some(Edge { request_ps, running_ps, token_ps });
-        let formula = "its steps + a + b·B + c·T";
+        let [request_ps, busy_ps, token_ps] = found.k.map(|ns| (ns * PS_PER_NS).round() as u64);
+        self.edge = Some(Edge { request_ps, busy_ps, running_ps: 0, token_ps });
+        let formula = "its steps + a + b·[B > 0] + c·T";
         self.fits.push(FitNote { what: "first tokens behind a server", formula, errors: found.errors });
     }
 

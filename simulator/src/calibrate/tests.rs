@@ -111,19 +111,20 @@ fn the_way_beside_the_steps_is_found() {
         for prompt in [32, 128] {
             let adapter_bytes = (rows + 1) * 1_600_000;
             let own = step(prompt, rows, rows * 64, rows + 1);
-            let mut ttft_ns = own.device_ns + own.host_ns + 4_000_000 + 700_000 * rows + 20_000 * prompt;
+            let mut ttft_ns = own.device_ns + own.host_ns + 4_000_000 + 20_000 * prompt;
             if rows > 0 {
                 let under_way = step(0, rows, rows * 64, rows);
-                ttft_ns += (under_way.device_ns + under_way.host_ns) / 2;
+                ttft_ns += (under_way.device_ns + under_way.host_ns) / 2 + 700_000;
             }
             measured.firsts.push(FirstPoint { rows, cached: rows * 64, prompt, adapter_bytes, ttft_ns });
         }
     }
     let edge = derive(&measured).expect("enough points").edge.expect("measured");
     near(edge.request_ps, 4_000_000_000);
-    near(edge.running_ps, 700_000_000);
+    near(edge.busy_ps, 700_000_000);
     near(edge.token_ps, 20_000_000);
-    assert_eq!(edge.ns(2, 10), 4_000_000 + 1_400_000 + 200_000, "all of it adds up");
+    assert_eq!(edge.ns(2, 10), 4_000_000 + 700_000 + 200_000, "all of it adds up");
+    assert_eq!(edge.ns(0, 10), 4_000_000 + 200_000, "nothing runs");
 }
 
 #[test]

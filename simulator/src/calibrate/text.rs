@@ -113,13 +113,13 @@ fn step(out: &mut String, measured: &Measured, derived: &Derived) {
     if let Some(edge) = derived.edge {
         line!(
             out,
-            "# A request's way in and its first token's way out, beside the steps; per request that the engine has."
+            "# A request's way in and its first token's way out, beside the steps; busy: where the engine has others."
         );
         line!(
             out,
-            "edge = {{ request_ps = {}, running_ps = {}, token_ps = {} }}",
+            "edge = {{ request_ps = {}, busy_ps = {}, token_ps = {} }}",
             edge.request_ps,
-            edge.running_ps,
+            edge.busy_ps,
             edge.token_ps
         );
     }

@@ -44,6 +44,8 @@ pub fn report(client: &Client<'_>, all: &[Observed]) -> RunReport {
     collect.report(last - first, &mut out);
     (out.adapters.hits, out.adapters.misses) = hits;
     let backbone = |info: &FunctionInfo| info.base_model.clone();
+    let late = |r: &Observed| u32::try_from(r.sent_ns.saturating_sub(r.due_ns) / 1000).unwrap_or(u32::MAX);
+    out.sent_late_us = all.iter().map(late).collect();
     function_rows(&collect.functions, client.functions, backbone, &mut out);
     out
 }

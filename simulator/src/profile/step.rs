@@ -29,7 +29,11 @@ pub struct EngineRules {
 pub struct Edge {
     /// Of any request.
     pub request_ps: u64,
-    /// Per request that the engine has when it comes.
+    /// Of one that comes while the engine has others: the server's threads wait for a core then, whatever their number.
+    #[serde(default)]
+    pub busy_ps: u64,
+    /// Per request that the engine has when it comes. Profiles of earlier calibrations have it in place of the above.
+    #[serde(default)]
     pub running_ps: u64,
     /// Per prompt token.
     pub token_ps: u64,
@@ -38,7 +42,9 @@ pub struct Edge {
 impl Edge {
     /// The way of a request of `tokens` prompt tokens that finds `running` others, nanoseconds.
     pub fn ns(&self, running: u64, tokens: u64) -> u64 {
+        let busy = if running > 0 { self.busy_ps } else { 0 };
         let ps = u128::from(self.request_ps)
+            + u128::from(busy)
             + u128::from(self.running_ps) * u128::from(running)
             + u128::from(self.token_ps) * u128::from(tokens);
         to_ns(ps)

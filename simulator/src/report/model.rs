@@ -157,6 +157,9 @@ pub struct RunReport {
     pub preemptions: u64,
     /// Virtual seconds from the first arrival to the last event.
     pub simulated_s: f64,
+    /// A live run's sender: how much later than due each request was sent, microseconds, in the trace's order. Empty in a simulated run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sent_late_us: Vec<u32>,
     /// What the run cost to simulate; left at zero where a byte-stable report is wanted.
     pub speed: Speed,
 }

@@ -276,6 +276,7 @@ fn run(habit: &Habit, index: usize, seed: u64) -> RunReport {
         fairness: 0.7 + 0.2 * draw.unit(),
         preemptions: 3,
         simulated_s: SPAN_S + 41.2,
+        sent_late_us: Vec::new(),
         speed: Speed::default(),
     }
 }

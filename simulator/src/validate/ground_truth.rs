@@ -158,6 +158,7 @@ fn setup() -> Result<Setup, RunError> {
         jitter_permille: 0,
         any_backbone: false,
         start: None,
+        sent_late_us: Vec::new(),
         keep_log: false,
     })
 }

@@ -178,6 +178,7 @@ fn setup(system: &str, settings: &[(&str, &str)]) -> Result<Setup, RunError> {
         jitter_permille: 0,
         any_backbone: false,
         start: None,
+        sent_late_us: Vec::new(),
         keep_log: false,
     })
 }

@@ -65,6 +65,7 @@ pub mod code {
 }
 
 pub(crate) enum Happening {
+    Sent { request: RequestId, function: FunctionId, prompt: u32, output: u32 },
     Entered { request: RequestId, function: FunctionId, prompt: u32, output: u32 },
     Gpu(u32),
     Link(u32),
@@ -251,6 +252,10 @@ impl<'a> World<'a> {
         debug_assert!(at >= self.now, "time never goes back");
         self.now = at;
         match happening {
+            Happening::Sent { request, function, prompt, output } => {
+                self.sent(request, function, prompt, output);
+                return;
+            }
             Happening::Entered { request, function, prompt, output } => {
                 self.enter(request, function, prompt, output);
             }
@@ -289,6 +294,18 @@ impl<'a> World<'a> {
         let request = self.new_request(record);
         let (function, prompt, output) =
             (FunctionId(record.function), record.prompt_tokens, record.output_tokens);
+        let late = self.setup.sent_late_us.get(self.arrivals as usize - 1).copied().unwrap_or(0);
+        if late == 0 {
+            self.sent(request, function, prompt, output);
+        } else {
+            let at = self.now + u64::from(late) * 1000;
+            self.queue.push(at, Happening::Sent { request, function, prompt, output });
+        }
+        Ok(())
+    }
+
+    /// A request leaves its sender.
+    fn sent(&mut self, request: RequestId, function: FunctionId, prompt: u32, output: u32) {
         let at = self.now + self.way_in(function, prompt);
         if at == self.now {
             self.enter(request, function, prompt, output);
@@ -297,7 +314,6 @@ impl<'a> World<'a> {
             self.entered = self.entered.max(at);
             self.queue.push(self.entered, Happening::Entered { request, function, prompt, output });
         }
-        Ok(())
     }
 
     /// How long a request is on its way to the core, ns. Its first token's way out is in it: where the time goes makes no

@@ -118,6 +118,7 @@ pub fn setup(policy: PolicyConfig) -> Setup {
         jitter_permille: 0,
         any_backbone: false,
         start: None,
+        sent_late_us: Vec::new(),
         keep_log: true,
     }
 }

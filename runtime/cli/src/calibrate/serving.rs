@@ -1,20 +1,27 @@
 //! What serving costs beside the engine: a real server over HTTP, streams at once, the time of a step as their readers
 //! see it, and the first token of a request that comes while others speak, of an adapter in place and of one that is loaded.
-//! On a CPU the server, its readers, loads and the engine share the same cores, so it is no small part.
+//! On a CPU the server, its readers, loads and the engine share the same cores, so it is no small part: the readers are those
+//! of `replay --live`, whose runs are compared with the profile's simulations.
 
 use super::loads::MODULES;
 use crate::bench_backbone::adapters::write;
-use crate::bench_host::client::{Client, Told};
+use crate::bench_host::client::Client as Admin;
 use crate::bench_host::numbers::{Random, mean, prompt};
 use crate::bench_host::server::{Server, Settings};
+use crate::live::client::Client;
+use crate::live::plan::Planned;
+use crate::live::send::{Answered, completion, send};
 use crate::opened::BackboneArg;
 use crate::ui::Ui;
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use coldframe_backbone::model::ModelConfig;
 use coldframe_simulator::calibrate::{FirstPoint, ServedLoad, ServingPoint};
+use coldframe_simulator::observed::End;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
 
 /// Tokens of each prompt.
 const PROMPT: usize = 32;
@@ -67,11 +74,15 @@ pub fn measure(
     let settings =
         Settings::new(&name, &scratch.join("serving"), vec![folder.clone()], Some(model.threads()));
     let server = Server::start(&settings)?;
-    let client = Client::new(&server.url);
+    let admin = Admin::new(&server.url);
     let most = batches.iter().map(|&rows| rows as u64).chain(BESIDE.map(|rows| rows + 1)).max().unwrap_or(0);
-    let adapter_bytes = register(&client, config, &folder, most)?;
+    let adapter_bytes = register(&admin, config, &folder, most)?;
     let vocab = config.vocab as u32;
-    let mut asked = Asked { client, vocab, folder: folder.join(adapter(0)), random: Random(7), functions: 0 };
+    let caller = Caller { client: Arc::new(Client::new(&server.url, None)?), vocab, start: Instant::now() };
+    // As many threads as a live replay has.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let folder = folder.join(adapter(0));
+    let mut asked = Asked { admin, caller, runtime, folder, random: Random(7), functions: 0 };
     let mut seen = Seen::new(batches);
     let bar = ui.progress("rounds behind a server");
     asked.warm_up(batches)?;
@@ -83,10 +94,57 @@ pub fn measure(
     Ok(seen.served(adapter_bytes))
 }
 
+/// Sends requests and reads their answers.
+#[derive(Clone)]
+struct Caller {
+    client: Arc<Client>,
+    vocab: u32,
+    start: Instant,
+}
+
+impl Caller {
+    /// The answer of a function's adapter to random tokens, with the time of each token.
+    async fn complete(&self, function: &str, tokens: usize, seed: u64, output: u32) -> Result<Answered> {
+        let (model, prompt) = (function.to_owned(), prompt(self.vocab, tokens, seed));
+        let planned = Planned { due_ns: 0, function: 0, model, prompt: tokens as u32, output };
+        let blank = Answered { at: Some(Vec::new()), ..Answered::default() };
+        let body = completion(&planned, &prompt, seed);
+        let answered = send(&self.client, "/v1/completions", body, blank, self.start).await;
+        let end = &answered.observed.end;
+        ensure!(*end == End::Completed, "`{function}` gave no answer: {end:?}");
+        Ok(answered)
+    }
+
+    /// The answers of so many streams that begin at once, each under an adapter of its own.
+    async fn at_once(self, rows: u64, seed: u64) -> Result<Vec<Answered>> {
+        let stream = |n: u64| {
+            let caller = self.clone();
+            let seed = seed.wrapping_add(n);
+            tokio::spawn(async move { caller.complete(&adapter(n), PROMPT, seed, STEPS).await })
+        };
+        let streams: Vec<_> = (0..rows).map(stream).collect();
+        let mut all = Vec::with_capacity(streams.len());
+        for stream in streams {
+            all.push(stream.await??);
+        }
+        Ok(all)
+    }
+
+    /// One stream after the other until it is over.
+    async fn speak(self, n: u64, mut seed: u64, over: Arc<AtomicBool>) -> Result<()> {
+        while !over.load(Ordering::Relaxed) {
+            self.complete(&adapter(n), PROMPT, seed, LONG).await?;
+            seed += 1;
+        }
+        Ok(())
+    }
+}
+
 /// Whom the requests go to.
 struct Asked {
-    client: Client,
-    vocab: u32,
+    admin: Admin,
+    caller: Caller,
+    runtime: Runtime,
     /// An adapter's, for functions that are new.
     folder: PathBuf,
     random: Random,
@@ -163,11 +221,11 @@ impl Seen {
 }
 
 /// Registers so many functions, each with an adapter of its own, and says how large an adapter is.
-fn register(client: &Client, config: &ModelConfig, folder: &Path, most: u64) -> Result<u64> {
+fn register(admin: &Admin, config: &ModelConfig, folder: &Path, most: u64) -> Result<u64> {
     for n in 0..most {
         let path = folder.join(adapter(n));
         write(config, &path, RANK, &MODULES, n)?;
-        client.register(&adapter(n), &path)?;
+        admin.register(&adapter(n), &path)?;
     }
     Ok(folder.join(adapter(0)).join("adapter_model.safetensors").metadata()?.len())
 }
@@ -182,94 +240,74 @@ impl Asked {
 
     /// First tokens of requests beside streams, each under an adapter of its own.
     fn firsts(&mut self, rows: u64, tokens: usize) -> Result<Vec<f64>> {
-        let (client, vocab) = (&self.client, self.vocab);
-        beside(client, vocab, rows, &mut self.random, |random| {
-            let prompt = prompt(vocab, tokens, random.next());
-            Ok(client.complete(&adapter(0), &prompt, 1).answered()?.ttft.as_nanos() as f64)
+        self.beside(rows, |asked| {
+            let answered = asked.ask(adapter(0), tokens)?;
+            Ok((answered.observed.first_ns - answered.observed.sent_ns) as f64)
         })
     }
 
     /// An adapter's loads beside streams: each for a function that is called for the first time.
     fn loads(&mut self, rows: u64) -> Result<Vec<f64>> {
-        let (client, vocab) = (&self.client, self.vocab);
-        let (folder, functions) = (&self.folder, &mut self.functions);
-        beside(client, vocab, rows, &mut self.random, |random| {
-            let name = format!("load-{functions}");
-            *functions += 1;
-            client.register(&name, folder)?;
-            let told = client.complete(&name, &prompt(vocab, PROMPT, random.next()), 1).answered()?;
-            let phases = told.phases.iter().filter(|(name, _)| name.starts_with("adapter_"));
-            let ms: f64 = phases.map(|(_, ms)| ms).sum();
-            ensure!(ms > 0.0, "`{name}` answered before its adapter was loaded");
-            Ok(ms * 1e6)
+        self.beside(rows, |asked| {
+            let name = format!("load-{}", asked.functions);
+            asked.functions += 1;
+            asked.admin.register(&name, &asked.folder)?;
+            let answered = asked.ask(name.clone(), PROMPT)?;
+            let phases = answered.observed.phases.iter().filter(|(name, _)| name.starts_with("adapter_"));
+            let ns: u64 = phases.map(|(_, ns)| ns).sum();
+            ensure!(ns > 0, "`{name}` answered before its adapter was loaded");
+            Ok(ns as f64)
         })
     }
 
     /// Nanoseconds of a step while all streams speak, each under an adapter of its own.
     fn steps(&mut self, rows: usize) -> Result<f64> {
-        let (client, vocab, seed) = (&self.client, self.vocab, self.random.next());
-        let told = std::thread::scope(|scope| {
-            let callers: Vec<_> = (0..rows as u64)
-                .map(|n| {
-                    let prompt = prompt(vocab, PROMPT, seed.wrapping_add(n));
-                    scope.spawn(move || client.complete(&adapter(n), &prompt, STEPS).answered())
-                })
-                .collect();
-            let ended =
-                callers.into_iter().map(|caller| caller.join().map_err(|_| anyhow!("a caller panicked"))?);
-            ended.collect::<Result<Vec<Told>>>()
-        })?;
-        let firsts = told.iter().map(|told| told.at.first().copied()).collect::<Option<Vec<Instant>>>();
-        let lasts = told.iter().map(|told| told.at.last().copied()).collect::<Option<Vec<Instant>>>();
+        let all = self.caller.clone().at_once(rows as u64, self.random.next());
+        let told = self.runtime.block_on(all)?;
+        let at: Vec<&[u64]> = told.iter().map(|told| told.at.as_deref().unwrap_or_default()).collect();
+        let firsts = at.iter().map(|at| at.first().copied()).collect::<Option<Vec<u64>>>();
+        let lasts = at.iter().map(|at| at.last().copied()).collect::<Option<Vec<u64>>>();
         let (from, to) = firsts
             .and_then(|all| all.into_iter().max())
             .zip(lasts.and_then(|all| all.into_iter().min()))
             .context("streams with tokens")?;
-        let inside = told.iter().flat_map(|told| &told.at).filter(|at| **at > from && **at <= to).count();
+        let inside = at.iter().flat_map(|at| *at).filter(|at| **at > from && **at <= to).count();
         ensure!(to > from && inside > rows, "the streams of a calibration were not speaking at once");
-        Ok(to.duration_since(from).as_nanos() as f64 * rows as f64 / inside as f64)
+        Ok((to - from) as f64 * rows as f64 / inside as f64)
     }
-}
 
-fn adapter(n: u64) -> String {
-    format!("first-{n}")
-}
+    /// The answer of one token to a prompt, from a thread of the runtime as in a live replay.
+    fn ask(&mut self, function: String, tokens: usize) -> Result<Answered> {
+        let (caller, seed) = (self.caller.clone(), self.random.next());
+        let one = self.runtime.spawn(async move { caller.complete(&function, tokens, seed, 1).await });
+        self.runtime.block_on(one)?
+    }
 
-/// What some requests show, at any moment of a step, while `rows` streams speak.
-fn beside(
-    client: &Client,
-    vocab: u32,
-    rows: u64,
-    random: &mut Random,
-    mut ask: impl FnMut(&mut Random) -> Result<f64>,
-) -> Result<Vec<f64>> {
-    let over = AtomicBool::new(false);
-    let seeds: Vec<u64> = (0..rows).map(|_| random.next()).collect();
-    std::thread::scope(|scope| {
-        let stream = |n: u64, mut seed: u64| {
-            while !over.load(Ordering::Relaxed) {
-                client.complete(&adapter(n + 1), &prompt(vocab, PROMPT, seed), LONG).answered()?;
-                seed += 1;
-            }
-            anyhow::Ok(())
-        };
-        let streams: Vec<_> =
-            seeds.iter().zip(0..).map(|(&seed, n)| scope.spawn(move || stream(n, seed))).collect();
+    /// What some requests show, at any moment of a step, while `rows` streams speak.
+    fn beside(&mut self, rows: u64, mut ask: impl FnMut(&mut Self) -> Result<f64>) -> Result<Vec<f64>> {
+        let over = Arc::new(AtomicBool::new(false));
+        let streams: Vec<_> = (0..rows)
+            .map(|n| self.runtime.spawn(self.caller.clone().speak(n + 1, self.random.next(), over.clone())))
+            .collect();
         let mut measured = || -> Result<Vec<f64>> {
             // All of them speak by then.
             std::thread::sleep(Duration::from_millis(60 * rows + 20));
             let mut seen = Vec::with_capacity(FIRSTS);
             for _ in 0..FIRSTS {
-                std::thread::sleep(Duration::from_millis(random.below(PAUSE_MS) as u64));
-                seen.push(ask(random)?);
+                std::thread::sleep(Duration::from_millis(self.random.below(PAUSE_MS) as u64));
+                seen.push(ask(self)?);
             }
             Ok(seen)
         };
         let seen = measured();
         over.store(true, Ordering::Relaxed);
         for stream in streams {
-            stream.join().map_err(|_| anyhow!("a stream's thread panicked"))??;
+            self.runtime.block_on(stream)??;
         }
         seen
-    })
+    }
+}
+
+fn adapter(n: u64) -> String {
+    format!("first-{n}")
 }

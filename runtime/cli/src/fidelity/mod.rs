@@ -36,7 +36,8 @@ use std::path::{Path, PathBuf};
     coldframe fidelity --trace chat.csv --profile here.toml --policy coldframe \\
         --live-report 1.json --live-report 2.json --live-report 3.json --host-log 1.jsonl --host-log 2.jsonl --host-log 3.jsonl
 
-Start the host anew for each run: the simulation starts cold.")]
+Start the host anew for each run: the simulation starts cold. --requests and --timeline tell the (first) simulation;
+a live run's requests are told by `coldframe replay --live`.")]
 pub struct FidelityArgs {
     #[command(flatten)]
     replay: ReplayArgs,
@@ -46,6 +47,9 @@ pub struct FidelityArgs {
     /// The host's decision log of each live run, in the same order
     #[arg(long, value_name = "FILE.jsonl")]
     host_log: Vec<PathBuf>,
+    /// The machine's profile about the time of each live run, in the same order, where there are several; --profile is for all
+    #[arg(long, value_name = "FILE.toml", requires = "live_report")]
+    run_profile: Vec<String>,
     /// Write the decision log of the (first) simulation here
     #[arg(long, value_name = "FILE.jsonl")]
     sim_log: Option<PathBuf>,
@@ -55,10 +59,6 @@ pub struct FidelityArgs {
 pub fn run(args: FidelityArgs, ui: &Ui) -> Result<()> {
     let replay = &args.replay;
     ensure!(replay.policy.len() == 1, "fidelity compares one policy: name the host's with --policy");
-    ensure!(
-        replay.requests.is_none() && replay.timeline.is_none(),
-        "--requests and --timeline are for `coldframe replay`"
-    );
     let html = replay.html.as_deref().map(WholeFile::create).transpose()?;
     let out = replay.out.as_deref().map(WholeFile::create).transpose()?;
     let folder = tempfile::tempdir()?;
@@ -69,8 +69,15 @@ pub fn run(args: FidelityArgs, ui: &Ui) -> Result<()> {
         args.host_log.len(),
         live.len()
     );
-    let mut plan = resolve(&ReplayArgs { seeds: 1, ..replay.clone() })?;
-    let simulated = simulate(&args.host_log, &mut plan, ui)?;
+    ensure!(
+        args.run_profile.is_empty() || args.run_profile.len() == live.len(),
+        "{} profiles of runs for {} live runs: give one for each, in order",
+        args.run_profile.len(),
+        live.len()
+    );
+    let replay = &ReplayArgs { seeds: 1, ..replay.clone() };
+    let plan = resolve(replay)?;
+    let simulated = simulate(&args, replay, live, ui)?;
     if let Some(path) = &args.sim_log {
         let mut file = WholeFile::create(path)?;
         file.write_all(simulated[0].log.as_bytes())?;
@@ -124,7 +131,8 @@ fn live(args: &FidelityArgs, folder: &Path, ui: &Ui) -> Result<(Vec<RunReport>, 
     }
     ensure!(replay.seeds == 1, "a run now is one seed: the host has to be started anew for the next");
     let sent = replay.live.sent.get_or_insert_with(|| folder.join("sent.csv")).clone();
-    let outcome = crate::live::replay(&replay, ui)?;
+    // The rows of requests that are asked for are the simulation's.
+    let outcome = crate::live::replay(&ReplayArgs { requests: None, timeline: None, ..replay.clone() }, ui)?;
     outcome.report.warnings.iter().for_each(|warning| ui.warn(warning));
     // Mapped, cut and stretched already.
     (replay.trace, replay.format) = (sent.display().to_string(), None);
@@ -151,17 +159,24 @@ fn logged<R: BufRead>(log: Reader<R>, plan: &Plan) -> Result<Logged> {
     Ok(read(log, &setup, &plan.tariffs)?)
 }
 
-/// The simulations: one for each host's log, which starts as that host did, with its functions, their sizes and what it had
-/// measured of its machine, by which it decides; without logs one.
-fn simulate(logs: &[PathBuf], plan: &mut Plan, ui: &Ui) -> Result<Vec<Simulated>> {
-    if logs.is_empty() {
-        return Ok(vec![simulated::run(plan, ui)?]);
-    }
-    let one = |path: &PathBuf| {
-        plan.base.start = Some(start(path)?);
-        simulated::run(plan, ui)
+/// The simulations: one for each live run, its calls sent as late as that run's sender sent them. With the host's log it starts
+/// as that host did, with its functions, their sizes and what it had measured of its machine, by which it decides.
+fn simulate(args: &FidelityArgs, replay: &ReplayArgs, live: &[RunReport], ui: &Ui) -> Result<Vec<Simulated>> {
+    let one = |(n, run): (usize, &RunReport)| {
+        let mut replay = replay.clone();
+        if let Some(profile) = args.run_profile.get(n) {
+            replay.profile = Some(profile.clone());
+        }
+        let mut plan = resolve(&replay)?;
+        // Files beside the report are the first one's.
+        if n > 0 {
+            (plan.requests, plan.timeline) = (None, None);
+        }
+        plan.base.sent_late_us.clone_from(&run.sent_late_us);
+        plan.base.start = args.host_log.get(n).map(|path| start(path)).transpose()?;
+        simulated::run(&plan, ui)
     };
-    logs.iter().map(one).collect()
+    live.iter().enumerate().map(one).collect()
 }
 
 /// A host's state before its first request.

@@ -1,6 +1,7 @@
-//! The simulated side: one run that keeps its decision log.
+//! The simulated side: one run that keeps its decision log, and writes the files of a replay where the plan asks for them.
 
 use crate::replay::Plan;
+use crate::replay::outputs::{Names, Outputs, Tap};
 use crate::ui::Ui;
 use anyhow::Result;
 use coldframe_policy::log::{Backbone, Header, Line, VERSION, to_text};
@@ -34,15 +35,24 @@ pub fn run(plan: &Plan, ui: &Ui) -> Result<Simulated> {
         log += &to_text(line);
         log.push('\n');
     };
+    let names = Names::default();
     let mut trace = plan.source.open(plan.seeds[0])?;
+    if plan.requests.is_some() || plan.timeline.is_some() {
+        trace = Box::new(Tap::new(trace, names.clone()));
+    }
+    let mut files = Outputs::open(plan, &setup, &names)?;
+    let (rows, watch) = files.hooks();
     let mut poll = |_: Option<f64>| ui.check().is_ok();
     let mut skip = |_: Refusal| {};
     let hooks = Hooks {
+        rows,
+        watch,
         decisions: Some(&mut write),
         poll: Some(&mut poll),
         refused: plan.skip_bad_rows.then_some(&mut skip as &mut dyn FnMut(Refusal)),
         ..Hooks::default()
     };
     let outcome = simulate(&setup, &plan.tariffs, trace.as_mut(), hooks)?;
+    files.finish()?;
     Ok(Simulated { report: outcome.report, log })
 }

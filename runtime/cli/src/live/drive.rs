@@ -51,7 +51,8 @@ pub async fn drive(
         };
         under_way.spawn(async move {
             let late = known.clone();
-            let answer = send::send(&client, path, body, known, start);
+            let answer =
+                send::send(&client, path, body, Answered { observed: known, ..Answered::default() }, start);
             match tokio::time::timeout(patience, answer).await {
                 Ok(answered) => answered,
                 Err(_) => {

@@ -5,11 +5,11 @@
 //! schedule. What the numbers mean is the simulator's business (`coldframe_simulator::observed`).
 
 mod args;
-mod client;
+pub mod client;
 mod drive;
-mod plan;
+pub mod plan;
 mod prompt;
-mod send;
+pub mod send;
 mod sse;
 mod tell;
 mod timing;

@@ -22,6 +22,8 @@ pub struct Answered {
     pub text: String,
     /// Ends beyond the first, and events after the end.
     pub extra_ends: u32,
+    /// When each piece with a token came, ns from the run's start, where somebody asks.
+    pub at: Option<Vec<u64>>,
 }
 
 /// The body of a request for a completion of token ids.
@@ -40,11 +42,10 @@ pub fn chat(planned: &Planned, ask: &str, seed: u64) -> Value {
     })
 }
 
-/// Sends a body and reads its answer. `observed` knows the request; `start` is the run's.
-pub async fn send(client: &Client, path: &str, body: Value, observed: Observed, start: Instant) -> Answered {
+/// Sends a body and reads its answer into `answered`, which knows the request; `start` is the run's.
+pub async fn send(client: &Client, path: &str, body: Value, answered: Answered, start: Instant) -> Answered {
     let now = || start.elapsed().as_nanos() as u64;
-    let mut reading =
-        Reading { answered: Answered { observed, ..Answered::default() }, ..Reading::default() };
+    let mut reading = Reading { answered, ..Reading::default() };
     reading.answered.observed.sent_ns = now();
     let failed = match client.send(Method::POST, path, body.to_string().into()).await {
         Ok(response) => reading.read(response, &now).await.err(),
@@ -133,6 +134,9 @@ impl Reading {
             }
             observed.end_ns = now;
             self.last_ns = now;
+            if let Some(at) = self.answered.at.as_mut().filter(|_| !ended) {
+                at.push(now);
+            }
         }
         if let Some(text) = text.filter(|_| self.answered.text.len() < TEXT_MAX) {
             self.answered.text.push_str(text);

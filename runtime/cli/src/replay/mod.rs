@@ -4,7 +4,7 @@
 
 mod args;
 mod execute;
-mod outputs;
+pub mod outputs;
 mod policy;
 mod resolve;
 

@@ -272,6 +272,7 @@ fn setup(args: &ReplayArgs, policy: PolicyConfig) -> Result<(Setup, Vec<ProfileU
         jitter_permille: args.jitter,
         any_backbone: args.profile.is_some(),
         start: None,
+        sent_late_us: Vec::new(),
         keep_log: false,
     };
     setup.check()?;

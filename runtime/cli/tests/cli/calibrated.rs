@@ -173,6 +173,37 @@ fn the_simulator_agrees_with_itself() {
 }
 
 #[test]
+fn a_live_runs_sender_and_its_minutes_are_simulated_too() {
+    let place = Place::new();
+    calls(&place);
+    place.good(&[&SIM[..], &["--out", "r.json"]].concat());
+    let fidelity = [&["fidelity"], &SIM[1..], &["--live-report", "late.json", "--json"]].concat();
+    let ttft = |found: &str| {
+        let found: Value = serde_json::from_str(found).expect("JSON");
+        let rows = found["rows"].as_array().expect("rows").clone();
+        let row = rows.into_iter().find(|row| row["key"] == "ttft_mean").expect("a row");
+        (row["live"].as_f64().expect("live"), row["simulated"].as_f64().expect("simulated"))
+    };
+    let mut report = place.json("r.json");
+    let calls = report["policies"][0]["runs"][0]["requests"]["arrived"].as_u64().expect("calls");
+    let late = vec![7000; usize::try_from(calls).expect("few")];
+    report["policies"][0]["runs"][0]["sent_late_us"] = Value::from(late);
+    place.file("late.json", report.to_string());
+    let (live, simulated) = ttft(&place.good(&[&fidelity[..], &["--requests", "rows.csv"]].concat()));
+    assert!((simulated - live - 0.007).abs() < 1e-6, "{live} {simulated}: all of it comes 7 ms later");
+    assert_eq!(place.text("rows.csv").lines().count() as u64, calls + 1, "a row a simulated call");
+    // The second run's minutes are slow ones.
+    let slow = place.text("box.toml").replace("prefill_b_ps = 100_000_000", "prefill_b_ps = 300_000_000");
+    place.file("slow.toml", &slow);
+    let two = [&fidelity[..], &["--live-report", "r.json", "--run-profile", "box.toml"]].concat();
+    place.bad(1, &two, &["1 profiles of runs for 2 live runs"]);
+    let (_, both) = ttft(&place.good(&[&two[..], &["--run-profile", "slow.toml"]].concat()));
+    let (_, same) = ttft(&place.good(&[&two[..], &["--run-profile", "box.toml"]].concat()));
+    assert!((same - live - 0.0035).abs() < 1e-6, "{live} {same}: one of the two is late");
+    assert!(both > same, "{both} {same}");
+}
+
+#[test]
 fn a_log_answers_what_if() {
     let place = Place::new();
     calls(&place);
