@@ -38,7 +38,7 @@ pub fn run(plan: &Plan, ui: &Ui) -> Result<Simulated> {
     let names = Names::default();
     let mut trace = plan.source.open(plan.seeds[0])?;
     if plan.requests.is_some() || plan.timeline.is_some() {
-        trace = Box::new(Tap::new(trace, names.clone()));
+        trace = Box::new(Tap::new(trace, names.clone(), setup.start.as_ref()));
     }
     let mut files = Outputs::open(plan, &setup, &names)?;
     let (rows, watch) = files.hooks();

@@ -86,7 +86,7 @@ fn one(plan: &Plan, job: Job, ui: &Ui, mut poll: impl FnMut(Option<f64>) -> bool
     let names = super::outputs::Names::default();
     let mut trace = plan.source.open(job.seed)?;
     if plan.requests.is_some() || plan.timeline.is_some() {
-        trace = Box::new(super::outputs::Tap::new(trace, names.clone()));
+        trace = Box::new(super::outputs::Tap::new(trace, names.clone(), None));
     }
     let mut seen = 0u64;
     let mut note = |row: Refusal| {

@@ -7,8 +7,10 @@ use coldframe_policy::artifact::Class;
 use coldframe_simulator::report::per_request::{CsvSink, Lookup, NameKind, ParquetSink, RowSink};
 use coldframe_simulator::report::timeline::{Arg, Timeline, Track};
 use coldframe_simulator::setup::Setup;
+use coldframe_simulator::start::Start;
 use coldframe_simulator::world::Watch;
 use coldframe_traces::{Catalog, FunctionInfo, Item, TraceError, TraceStream};
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
@@ -20,12 +22,16 @@ pub struct Tap {
     inner: Box<dyn TraceStream>,
     names: Names,
     told: usize,
+    /// Functions of the host that is simulated, which have its numbers.
+    host: BTreeSet<String>,
 }
 
 impl Tap {
-    /// Around a stream.
-    pub fn new(inner: Box<dyn TraceStream>, names: Names) -> Self {
-        Self { inner, names, told: 0 }
+    /// Around a stream; of a host's functions where one is simulated, those of the trace come behind them.
+    pub fn new(inner: Box<dyn TraceStream>, names: Names, start: Option<&Start>) -> Self {
+        let functions = start.map_or(&[][..], |start| &start.functions);
+        names.lock().expect("no panics while held").extend_from_slice(functions);
+        Self { inner, names, told: 0, host: functions.iter().map(|info| info.name.clone()).collect() }
     }
 }
 
@@ -34,7 +40,8 @@ impl TraceStream for Tap {
         let next = self.inner.next_item()?;
         let known = self.inner.catalog().functions();
         if known.len() > self.told {
-            self.names.lock().expect("no panics while held").extend_from_slice(&known[self.told..]);
+            let new = known[self.told..].iter().filter(|info| !self.host.contains(&info.name)).cloned();
+            self.names.lock().expect("no panics while held").extend(new);
             self.told = known.len();
         }
         Ok(next)

@@ -192,6 +192,24 @@ fn a_live_runs_sender_and_its_minutes_are_simulated_too() {
     let (live, simulated) = ttft(&place.good(&[&fidelity[..], &["--requests", "rows.csv"]].concat()));
     assert!((simulated - live - 0.007).abs() < 1e-6, "{live} {simulated}: all of it comes 7 ms later");
     assert_eq!(place.text("rows.csv").lines().count() as u64, calls + 1, "a row a simulated call");
+    place.good(&[&fidelity[..], &["--sim-log", "log.jsonl"]].concat());
+    let logged = ["--host-log", "log.jsonl", "--requests", "logged.csv"];
+    place.good(&[&fidelity[..], &logged].concat());
+    let functions = |name: &str| {
+        let text = place.text(name);
+        let mut rows: Vec<String> = text
+            .lines()
+            .skip(1)
+            .map(|row| row.split(',').skip(2).take(2).collect::<Vec<_>>().join(","))
+            .collect();
+        rows.sort();
+        rows
+    };
+    assert_eq!(
+        functions("logged.csv"),
+        functions("rows.csv"),
+        "each call by its number and its function's name"
+    );
     // The second run's minutes are slow ones.
     let slow = place.text("box.toml").replace("prefill_b_ps = 100_000_000", "prefill_b_ps = 300_000_000");
     place.file("slow.toml", &slow);
