@@ -29,7 +29,7 @@ pub struct EngineRules {
 pub struct Edge {
     /// Of any request.
     pub request_ps: u64,
-    /// Of one that comes while the engine has others: the server's threads wait for a core then, whatever their number.
+    /// More of one that comes while the engine has others, whatever their number.
     #[serde(default)]
     pub busy_ps: u64,
     /// Per request that the engine has when it comes. Profiles of earlier calibrations have it in place of the above.
